@@ -1,0 +1,3 @@
+"""asyncblob: an asyncio-native blob transfer engine."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,287 @@
+"""The contract that every backend fulfils: `Blob`, and the values that it hands out."""
+
+from __future__ import annotations
+
+import abc
+import os
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType, TracebackType
+from typing import Generic, Self, TypeVar
+
+from asyncblob.errors import UnsupportedOperationError
+
+__all__ = [
+    "Blob",
+    "BlobStat",
+    "Opening",
+    "Progress",
+    "ProgressCallback",
+    "StrPath",
+    "TransferInfo",
+    "megabytes_per_second",
+]
+
+StrPath = str | os.PathLike[str]
+
+BytesLike = bytes | bytearray | memoryview
+
+
+def megabytes_per_second(size_bytes: int, seconds: float) -> float:
+    """The speed in decimal megabytes per second; always finite, 0.0 where no time passed."""
+    return size_bytes / 1e6 / seconds if seconds > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TransferInfo:
+    """What a finished upload or download did.
+
+    Attributes:
+        bytes_transferred: The size of the blob in bytes.
+        transfer_speed: Decimal megabytes (10**6 bytes) per second; always finite.
+        request_id: The service's id of the request that committed an upload, or of a download's first request;
+            ``""`` where there is none.
+        duration: Seconds from the call to its result.
+        part_count: The number of parts (of a download: ranges); 0 if the transfer was not multipart.
+        concurrency: Parts in flight at the most; 0 if the transfer was not multipart.
+        etag: The entity tag of the blob as the service gives it, quotes included; ``""`` where there is none.
+        checksum: What was checked end to end: ``"crc64nvme:"`` with the checksum in base64, as S3 writes it;
+            ``"sha256:"`` with the digest in hexadecimal; ``""``: only the length and the ETag could be checked.
+        retries: How many requests were sent again.
+    """
+
+    bytes_transferred: int
+    transfer_speed: float
+    request_id: str
+    duration: float
+    part_count: int
+    concurrency: int
+    etag: str = field(default="", kw_only=True)
+    checksum: str = field(default="", kw_only=True)
+    retries: int = field(default=0, kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a transfer is.
+
+    Attributes:
+        key: The key as the caller gave it.
+        bytes_done: Bytes moved so far. Never goes down: a part that starts anew is counted again only when it
+            has caught up.
+        bytes_total: The size of the blob in bytes, or None while it is not known.
+        parts_done: Parts that are complete.
+        parts_total: How many parts there are, or None while it is not known; 0 if the transfer is not multipart.
+    """
+
+    key: str
+    bytes_done: int
+    bytes_total: int | None
+    parts_done: int
+    parts_total: int | None
+
+
+ProgressCallback = Callable[[Progress], object]
+
+
+@dataclass(frozen=True, slots=True)
+class BlobStat:
+    """What is known of a blob without reading it.
+
+    Attributes:
+        key: The key, relative to the store.
+        size: The size in bytes.
+        modified: When the blob was last modified: an aware datetime in UTC.
+        etag: The entity tag as the service gives it, quotes included; ``""`` where there is none.
+        checksum: The checksum of the whole blob in the form of `TransferInfo.checksum`; ``""`` where the store
+            keeps none.
+        metadata: What else the store keeps of the blob; read-only.
+    """
+
+    key: str
+    size: int
+    modified: datetime
+    etag: str = ""
+    checksum: str = ""
+    metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+
+class Blob(abc.ABC):
+    """An open blob store.
+
+    A store is an async context manager and may be shared by any number of tasks of the event loop that opened it.
+    From another loop its methods raise `RuntimeError`, and so they do in a forked child. After `aclose` they raise
+    `StoreClosedError`.
+
+    Every transfer is whole or nothing: its destination shows the old content or the new content, never a part.
+    A cancelled call raises `asyncio.CancelledError` after everything that it had begun has ended and its temporary
+    files, child processes and multipart uploads are gone. An upload whose commit was already under way when it was
+    cancelled may or may not be visible.
+    """
+
+    @abc.abstractmethod
+    async def upload(self, file_path: StrPath, key: str, *, progress: ProgressCallback | None = None) -> TransferInfo:
+        """Upload a regular file and publish it under a key, replacing what is there.
+
+        Args:
+            file_path: The file. A symlink is followed; a directory, a socket, a FIFO or a device is refused.
+            key: The name of the blob in this store.
+            progress: Called on the event loop at most ten times a second, and once when all bytes have been sent. An
+                exception that it raises cancels the transfer and reaches the caller.
+
+        Raises:
+            InvalidKeyError: The key breaks the backend's rules.
+            InvalidPathError: The path is empty, holds NUL, or is no regular file.
+            BlobChangedError: The file changed while it was read.
+            OSError: The file can't be read.
+            BlobError: The upload failed; see `asyncblob.errors`.
+            asyncio.CancelledError: The call was cancelled; if the commit was under way, the new blob may be visible.
+        """
+
+    @abc.abstractmethod
+    async def download(self, key: str, dest_path: StrPath, *, progress: ProgressCallback | None = None) -> TransferInfo:
+        """Download a blob to a file, replacing it as a whole. Its missing parent directories are made.
+
+        Args:
+            key: The name of the blob in this store.
+            dest_path: Where the file goes. A symlink is followed.
+            progress: As for `upload`.
+
+        Raises:
+            BlobNotFoundError: There is no such blob.
+            InvalidKeyError: The key breaks the backend's rules.
+            InvalidPathError: The path is empty or holds NUL.
+            IntegrityError: What arrived is not what was stored. The destination is untouched.
+            OSError: The file can't be written.
+            BlobError: The download failed; see `asyncblob.errors`.
+            asyncio.CancelledError: The call was cancelled; the destination is old or, if the rename was under way,
+                new.
+        """
+
+    @abc.abstractmethod
+    async def aclose(self) -> None:
+        """Cancel the operations that still run, wait until they have cleaned up, and free what the store holds.
+
+        A call that is ended this way raises `StoreClosedError`. Closing twice is harmless.
+        """
+
+    async def stat(self, key: str) -> BlobStat:
+        """Look a blob up.
+
+        Raises:
+            BlobNotFoundError: There is no such blob.
+            UnsupportedOperationError: The backend can't.
+        """
+        raise self._unsupported("stat", key)
+
+    async def exists(self, key: str) -> bool:
+        """Tell whether there is a blob of this key.
+
+        Raises:
+            AccessDeniedError: The service doesn't say.
+            UnsupportedOperationError: The backend can't.
+        """
+        raise self._unsupported("exists", key)
+
+    async def delete(self, key: str) -> None:
+        """Delete a blob. Deleting what isn't there is no error.
+
+        Raises:
+            UnsupportedOperationError: The backend can't.
+        """
+        raise self._unsupported("delete", key)
+
+    def list_blobs(self, prefix: str = "") -> AsyncIterator[BlobStat]:
+        """Iterate over the blobs whose keys begin with a prefix.
+
+        Raises:
+            UnsupportedOperationError: The backend can't.
+        """
+        raise self._unsupported("list_blobs", prefix)
+
+    async def upload_stream(
+        self,
+        source: AsyncIterable[BytesLike],
+        key: str,
+        *,
+        size: int | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> TransferInfo:
+        """Upload what an async iterable yields.
+
+        Raises:
+            UnsupportedOperationError: The backend can't.
+        """
+        raise self._unsupported("upload_stream", key)
+
+    def download_stream(
+        self, key: str, *, start: int = 0, end: int | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Open a blob, or the range from `start` up to but not including `end`, as an async iterator of bytes.
+
+        Raises:
+            UnsupportedOperationError: The backend can't.
+        """
+        raise self._unsupported("download_stream", key)
+
+    async def upload_dir(self, directory: StrPath, prefix: str) -> object:
+        """Upload a directory.
+
+        Raises:
+            UnsupportedOperationError: The backend can't.
+        """
+        raise self._unsupported("upload_dir", prefix)
+
+    async def download_dir(self, prefix: str, directory: StrPath) -> object:
+        """Download a directory.
+
+        Raises:
+            UnsupportedOperationError: The backend can't.
+        """
+        raise self._unsupported("download_dir", prefix)
+
+    def _unsupported(self, operation: str, key: str) -> UnsupportedOperationError:
+        return UnsupportedOperationError(
+            f"{type(self).__name__} has no {operation!r}; use a backend that does",
+            operation=operation,
+            key=key,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+StoreT = TypeVar("StoreT", bound=Blob, covariant=True)
+
+
+class Opening(Generic[StoreT]):
+    """A store that is about to be opened: await it, or enter it with ``async with``.
+
+    Nothing happens before; an opening that is neither awaited nor entered costs nothing.
+    """
+
+    __slots__ = ("_open", "_store")
+
+    def __init__(self, open_: Callable[[], Awaitable[StoreT]]) -> None:
+        self._open = open_
+        self._store: StoreT | None = None
+
+    def __await__(self) -> Generator[object, None, StoreT]:
+        return self._open().__await__()
+
+    async def __aenter__(self) -> StoreT:
+        self._store = await self
+        return self._store
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if self._store is not None:
+            await self._store.aclose()

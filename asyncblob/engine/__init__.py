@@ -1,0 +1,1 @@
+"""How a transfer runs, whatever moves the bytes: planning, scheduling, retries, progress, cancellation, lifecycle."""
