@@ -1,0 +1,44 @@
+"""Fixtures that every test may use. Servers live as long as the session and belong to no event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import environment
+from tests.support.moto import Moto, run_moto
+from tests.support.weed import Weed, run_weed
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _isolated_environment() -> Iterator[None]:
+    """No test sees the AWS configuration or the proxies of whoever runs it."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        environment.isolate(monkeypatch)
+        yield
+
+
+@pytest.fixture
+def aws_env(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The test servers' credentials are in the environment, and HOME is an empty directory."""
+    environment.isolate(monkeypatch)
+    environment.set_credentials(monkeypatch)
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+
+
+@pytest.fixture(scope="session")
+def weed() -> Iterator[Weed]:
+    """A SeaweedFS, one per session (per worker with pytest-xdist)."""
+    with run_weed() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[Moto]:
+    """A moto server, one per session (per worker with pytest-xdist)."""
+    with run_moto() as running:
+        yield running
