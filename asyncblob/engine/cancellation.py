@@ -2,13 +2,14 @@
 
 asyncio cancels at an edge: each ``task.cancel()`` interrupts one await, cleanup included. anyio cancels at level:
 every await in a cancelled scope is interrupted again. Whatever must run to its end (a worker thread, a commit, an
-abort) is therefore a future of its own, and the caller waits for it here: inside a shielded scope, in a loop that
-remembers the `CancelledError` and raises it again when the future is done.
+abort) is therefore a future of its own, and the caller waits for it here: until the first `CancelledError`, which is
+remembered, and from then on inside a shielded scope; it is raised again when the future is done.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -40,21 +41,20 @@ async def settle(
         future may still be running.
     """
     cancelled: asyncio.CancelledError | None = None
-    deadline: float | None = None
+    if not future.done():
+        try:
+            # Outside the shield, so that the cancellation of an anyio scope gets here too.
+            await asyncio.wait({future})
+        except asyncio.CancelledError as error:
+            cancelled = error
+            if on_cancel is not None:
+                on_cancel()
     clock = asyncio.get_running_loop().time
+    deadline = None if grace_seconds is None else clock() + grace_seconds
     with anyio.CancelScope(shield=True):
-        while not future.done():
-            try:
+        while not future.done() and (deadline is None or clock() < deadline):
+            with contextlib.suppress(asyncio.CancelledError):  # one more; the first is raised again by the caller
                 await asyncio.wait({future}, timeout=None if deadline is None else max(0.0, deadline - clock()))
-            except asyncio.CancelledError as error:
-                if cancelled is None:
-                    cancelled = error
-                    if grace_seconds is not None:
-                        deadline = clock() + grace_seconds
-                    if on_cancel is not None:
-                        on_cancel()
-            if deadline is not None and clock() >= deadline:
-                break
     return cancelled
 
 
