@@ -1,0 +1,96 @@
+"""Where a file is to go: the caller's path with a symlink at its end followed, and its directory, made if missing."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from asyncblob.errors import InvalidPathError
+from asyncblob.files import operations
+from asyncblob.files.directory import Directory
+
+__all__ = ["Destination"]
+
+
+class Destination:
+    """A name in an open directory, which is to become a file.
+
+    Attributes:
+        path: The whole path, with a symlink at its end followed.
+        name: The last component.
+        directory: The directory, open.
+        made: The directories that had to be made, outermost first.
+    """
+
+    __slots__ = ("directory", "made", "name", "path")
+
+    def __init__(self, path: str, directory: Directory, made: list[str]) -> None:
+        self.path = path
+        self.name = os.path.basename(path)
+        self.directory = directory
+        self.made = made
+
+    @classmethod
+    def open(cls, dest_path: str) -> Destination:
+        """Resolve a path, and open its directory.
+
+        Raises:
+            IsADirectoryError: A directory is there.
+            InvalidPathError: A device, a FIFO or a socket is there, which a rename would destroy.
+            OSError: The parents can't be made or opened.
+        """
+        path = _resolve(dest_path)
+        parent = os.path.dirname(path)
+        made: list[str] = []
+        try:
+            directory = Directory.open(parent)
+        except FileNotFoundError:
+            made = _make_directories(parent)
+            directory = Directory.open(parent)
+        return cls(path, directory, made)
+
+    def sync(self) -> None:
+        """Bring the directory's entries to the disk, and those that lead to it as far as they are new."""
+        operations.sync_directory(self.directory)
+        for path in reversed(self.made):
+            parent = Directory.open(os.path.dirname(path))
+            try:
+                operations.sync_directory(parent)
+            finally:
+                parent.close()
+
+
+def _resolve(dest_path: str) -> str:
+    if os.path.basename(dest_path) in ("", os.curdir, os.pardir):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), dest_path)
+    path = dest_path if os.path.isabs(dest_path) else os.path.join(os.getcwd(), dest_path)
+    try:
+        kind = stat.S_IFMT(os.stat(path).st_mode)
+    except FileNotFoundError:
+        pass
+    else:
+        if kind == stat.S_IFDIR:
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), dest_path)
+        if kind != stat.S_IFREG:
+            raise InvalidPathError(f"{dest_path!r} is a device, a FIFO or a socket; name a regular file or a new one")
+    # A dangling link is followed too, as open(…, "w") does.
+    return os.path.realpath(path) if os.path.islink(path) else path
+
+
+def _make_directories(path: str) -> list[str]:
+    missing: list[str] = []
+    while not os.path.isdir(path):
+        missing.append(path)
+        parent = os.path.dirname(path)
+        if parent == path:
+            break
+        path = parent
+    made: list[str] = []
+    for one in reversed(missing):
+        try:
+            operations.make_directory(Directory(os.path.dirname(one), None), os.path.basename(one))
+        except FileExistsError:
+            continue  # somebody else was quicker; or it is no directory, which opening it will tell
+        made.append(one)
+    return made

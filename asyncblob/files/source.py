@@ -1,0 +1,115 @@
+"""A regular file that is being uploaded, and the proof that it stayed the same meanwhile."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from asyncblob.errors import BlobChangedError, InvalidPathError
+
+__all__ = ["Source"]
+
+# O_NONBLOCK: a FIFO that took the file's place would otherwise hang the open; it means nothing for a regular file.
+_FLAGS = os.O_RDONLY
+for _name in ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY", "O_NOINHERIT"):
+    _FLAGS |= getattr(os, _name, 0)
+
+_KINDS = {
+    stat.S_IFDIR: "a directory; name a file in it",
+    stat.S_IFIFO: "a FIFO; read it yourself and use upload_stream",
+    stat.S_IFSOCK: "a socket; read it yourself and use upload_stream",
+    stat.S_IFCHR: "a device; read it yourself and use upload_stream",
+    stat.S_IFBLK: "a device; read it yourself and use upload_stream",
+}
+
+
+class Source:
+    """An open regular file. All methods block; call them in a worker thread.
+
+    Attributes:
+        fd: The open descriptor; -1 when closed.
+        path: The path as the caller gave it.
+        size: The size in bytes when it was opened.
+        mtime_ns: The modification time then, in nanoseconds since 1970.
+        mode: The permission bits, masked to 0o777.
+    """
+
+    __slots__ = ("_absolute", "_status", "fd", "mode", "mtime_ns", "path", "size")
+
+    def __init__(self, path: str, fd: int, status: os.stat_result) -> None:
+        self.path = path
+        # The process may change its directory while the upload runs.
+        self._absolute = path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
+        self._status = status
+        self.fd = fd
+        self.size = status.st_size
+        self.mtime_ns = status.st_mtime_ns
+        self.mode = stat.S_IMODE(status.st_mode) & 0o777
+
+    @classmethod
+    def open(cls, path: str) -> Source:
+        """Open a file for an upload. A symlink is followed.
+
+        Raises:
+            InvalidPathError: It is a directory, a FIFO, a socket or a device.
+            OSError: It is missing, or may not be read.
+        """
+        _require_regular(path, os.stat(path))  # before the open, which can have side effects on a device
+        fd = os.open(path, _FLAGS)
+        try:
+            status = os.fstat(fd)
+            _require_regular(path, status)
+            return cls(path, fd, status)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def check_unchanged(self) -> None:
+        """Check that descriptor and path still are the file that was opened, with the same size and time.
+
+        Raises:
+            BlobChangedError: Device, inode, size or modification time differ, or the path is gone; or the file holds
+                more bytes than its size says, as those of /proc do.
+        """
+        self._compare(os.fstat(self.fd))
+        try:
+            status = os.stat(self._absolute)
+        except OSError as error:
+            raise BlobChangedError(f"the file {self.path!r} was removed while it was uploaded; upload it again") from (
+                error
+            )
+        self._compare(status)
+        if hasattr(os, "pread") and os.pread(self.fd, 1, self.size):
+            raise BlobChangedError(
+                f"the file {self.path!r} holds more than the {self.size} bytes that its size says; it is still being "
+                "written, or made up as it is read (as in /proc): use upload_stream"
+            )
+
+    def close(self) -> None:
+        """Close the file. Closing twice is harmless."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __repr__(self) -> str:
+        return f"<Source {self.path!r} size={self.size} fd={self.fd}>"
+
+    def _compare(self, now: os.stat_result) -> None:
+        then = self._status
+        for what, before, after in (
+            ("device", then.st_dev, now.st_dev),
+            ("inode", then.st_ino, now.st_ino),
+            ("size", then.st_size, now.st_size),
+            ("modification time", then.st_mtime_ns, now.st_mtime_ns),
+        ):
+            if before != after:
+                raise BlobChangedError(
+                    f"the file {self.path!r} changed while it was uploaded: its {what} was {before} and is {after}; "
+                    "upload it again when nobody writes to it"
+                )
+
+
+def _require_regular(path: str, status: os.stat_result) -> None:
+    kind = stat.S_IFMT(status.st_mode)
+    if kind != stat.S_IFREG:
+        raise InvalidPathError(f"{path!r} is {_KINDS.get(kind, 'no regular file')}")
