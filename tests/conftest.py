@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.support import environment
+from tests.support.fault_server import FaultServer
+from tests.support.fault_server.server import run_fault_server
 from tests.support.moto import Moto, run_moto
 from tests.support.weed import Weed, run_weed
 
@@ -41,4 +43,11 @@ def weed() -> Iterator[Weed]:
 def moto() -> Iterator[Moto]:
     """A moto server, one per session (per worker with pytest-xdist)."""
     with run_moto() as running:
+        yield running
+
+
+@pytest.fixture
+def fault_server() -> Iterator[FaultServer]:
+    """An S3 service in this process that fails on demand; each test has its own."""
+    with run_fault_server() as running:
         yield running

@@ -36,7 +36,7 @@ class LiveUpload:
     upload_id: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(eq=False)
 class S3Endpoint:
     """An S3 service that tests talk to. Its helpers are an independent client: aiobotocore, as it comes."""
 

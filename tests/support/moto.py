@@ -20,7 +20,7 @@ from tests.support.processes import Command, ServerProcess, free_ports, start_se
 __all__ = ["Moto", "run_moto"]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(eq=False)
 class Moto(S3Endpoint):
     """A running moto server."""
 

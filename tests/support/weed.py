@@ -24,7 +24,7 @@ GRPC_OFFSET = 10_000
 HIGHEST_PORT = 65_535
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(eq=False)
 class Weed(S3Endpoint):
     """A running SeaweedFS."""
 
