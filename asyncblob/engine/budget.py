@@ -1,0 +1,197 @@
+"""What a store's transfers may hold together, shared out fairly: requests in flight, and memory in part buffers.
+
+Theory of operation. A part needs a *ticket* before it is read or requested. A ticket stands for one request in flight
+and for the memory that the part will hold, reserved before the work starts and given back once, when the part has
+ended in whatever way. Each transfer has a *share*, which bounds its own parts in flight, remembers its tickets and
+gives back on closing what is still held (a task that was cancelled before its first step never runs its ``finally``).
+
+When something is given back, the next ticket goes to the waiting share that holds the least memory, and among equals to
+the one that has waited longest. A ticket that doesn't fit yet is waited for and never overtaken, so that large parts
+don't starve. A transfer never waits for a ticket while it holds one that it won't give back by itself, so there is no
+deadlock. A part that needs more than the whole budget gets the whole budget.
+
+A throttled service (503 SlowDown) halves the number of requests in flight; each reply that is not throttled brings it
+back by a fraction: additive increase, multiplicative decrease, as TCP does it.
+
+Not bounded here: what the sockets hold in the kernel, and what the HTTP library buffers (about 0.25 MiB a connection).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from types import TracebackType
+from typing import Self
+
+__all__ = ["Budget", "Share", "Ticket"]
+
+
+class Budget:
+    """The budget of one store. Belongs to one event loop; takes no lock.
+
+    Args:
+        memory_bytes: The most that all tickets stand for together.
+        requests: The most tickets at once.
+    """
+
+    def __init__(self, *, memory_bytes: int, requests: int) -> None:
+        self.memory_bytes = memory_bytes
+        self.requests = requests
+        self.memory_held = 0
+        self.requests_held = 0
+        self.memory_peak = 0
+        self._allowed = float(requests)
+        self._arrivals = 0
+        self._waiting: list[Share] = []
+
+    @property
+    def requests_allowed(self) -> int:
+        """How many requests may be in flight now: `requests`, or less after the service asked to slow down."""
+        return int(self._allowed)
+
+    def share(self, *, concurrency: int) -> Share:
+        """A share for one transfer, which may have so many parts in flight."""
+        return Share(self, concurrency)
+
+    def throttled(self) -> None:
+        """The service asked to slow down: halve the requests in flight."""
+        self._allowed = max(1.0, min(self._allowed, float(max(self.requests_held, 1))) / 2)
+
+    def succeeded(self) -> None:
+        """A request was answered: let the number in flight grow back slowly."""
+        if self._allowed < self.requests:
+            self._allowed = min(float(self.requests), self._allowed + 1.0 / self._allowed)
+            self.grant()
+
+    def grant(self) -> None:
+        """Hand tickets to the shares that wait, for as long as they fit."""
+        while self._waiting and self.requests_held < self.requests_allowed:
+            ready = [share for share in self._waiting if share.may_take]
+            if not ready:
+                return
+            share = min(ready, key=lambda share: (share.memory_held, share.held_count, share.arrival))
+            if self.memory_held and self.memory_held + share.wanted_bytes > self.memory_bytes:
+                return
+            share.take()
+            if not share.has_waiters:
+                self._waiting.remove(share)
+
+    def enqueue(self, share: Share) -> None:
+        """A share has begun to wait."""
+        if share not in self._waiting:
+            self._arrivals += 1
+            share.arrival = self._arrivals
+            self._waiting.append(share)
+
+    def dequeue(self, share: Share) -> None:
+        """A share waits no more."""
+        if share in self._waiting:
+            self._waiting.remove(share)
+
+
+class Ticket:
+    """The right to work on one part, and the memory reserved for it."""
+
+    __slots__ = ("_share", "memory_bytes")
+
+    def __init__(self, share: Share, memory_bytes: int) -> None:
+        self._share: Share | None = share
+        self.memory_bytes = memory_bytes
+
+    def release(self) -> None:
+        """Give the ticket back. Again is harmless."""
+        share, self._share = self._share, None
+        if share is not None:
+            share.give_back(self)
+
+
+class Share:
+    """What one transfer holds of a budget. A context manager: leaving it gives everything back."""
+
+    def __init__(self, budget: Budget, concurrency: int) -> None:
+        self._budget = budget
+        self._waiters: deque[tuple[int, asyncio.Future[Ticket]]] = deque()
+        self._held: set[Ticket] = set()
+        self.concurrency = concurrency
+        self.memory_held = 0
+        self.peak = 0
+        self.arrival = 0
+
+    @property
+    def held_count(self) -> int:
+        """Tickets held."""
+        return len(self._held)
+
+    @property
+    def has_waiters(self) -> bool:
+        """Whether a task waits for a ticket of this share."""
+        return bool(self._waiters)
+
+    @property
+    def may_take(self) -> bool:
+        """Whether the share waits for a ticket and has not reached its own limit."""
+        return bool(self._waiters) and len(self._held) < self.concurrency
+
+    @property
+    def wanted_bytes(self) -> int:
+        """What the first waiter needs, in bytes."""
+        return self._waiters[0][0]
+
+    async def acquire(self, memory_bytes: int) -> Ticket:
+        """Wait for a ticket.
+
+        Cancellation: a ticket that was granted at that very moment is given back.
+        """
+        future: asyncio.Future[Ticket] = asyncio.get_running_loop().create_future()
+        waiter = (min(memory_bytes, self._budget.memory_bytes), future)
+        self._waiters.append(waiter)
+        self._budget.enqueue(self)
+        self._budget.grant()
+        try:
+            return await future
+        except BaseException:
+            if future.done() and not future.cancelled():
+                future.result().release()
+            else:
+                self._waiters.remove(waiter)
+                if not self._waiters:
+                    self._budget.dequeue(self)
+                self._budget.grant()
+            raise
+
+    def take(self) -> None:
+        """Give a ticket to the first waiter. Called by the budget."""
+        memory_bytes, future = self._waiters.popleft()
+        ticket = Ticket(self, memory_bytes)
+        self._held.add(ticket)
+        self.memory_held += memory_bytes
+        self.peak = max(self.peak, len(self._held))
+        budget = self._budget
+        budget.memory_held += memory_bytes
+        budget.memory_peak = max(budget.memory_peak, budget.memory_held)
+        budget.requests_held += 1
+        if future.done():  # cancelled, and about to remove itself
+            ticket.release()
+        else:
+            future.set_result(ticket)
+
+    def give_back(self, ticket: Ticket) -> None:
+        """Take a ticket back. Called by the ticket, once."""
+        self._held.discard(ticket)
+        self.memory_held -= ticket.memory_bytes
+        self._budget.memory_held -= ticket.memory_bytes
+        self._budget.requests_held -= 1
+        self._budget.grant()
+
+    def close(self) -> None:
+        """Give back all that is still held."""
+        for ticket in tuple(self._held):
+            ticket.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,238 @@
+"""The control plane: an unmodified aiobotocore client, made off the loop where it blocks, and renewed on demand.
+
+All that depends on botocore's own types stays here and in `asyncblob.s3.plain`: what botocore raises is translated into
+`asyncblob.s3.failures`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import logging
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from asyncblob.engine.cancellation import finish
+from asyncblob.engine.threads import run_in_thread
+from asyncblob.errors import CredentialsError, InvalidURLError
+from asyncblob.s3.failures import ConnectionFailure, ServiceFailure
+from asyncblob.s3.options import Options
+
+if TYPE_CHECKING:
+    from aiobotocore.session import AioSession
+    from types_aiobotocore_s3.client import S3Client
+
+__all__ = ["Connection", "translated"]
+
+_log = logging.getLogger("asyncblob.s3")
+
+# What the client reads from disk when it is made: 0.2 s of blocking work that a worker thread does beforehand.
+_MODULES = ("aiobotocore.config", "aiohttp", "asyncblob.s3.signing")
+_MODEL_FILES = (("s3", "service-2"), ("s3", "endpoint-rule-set-1"))
+_DATA_FILES = ("endpoints", "partitions", "sdk-default-configuration", "_retry")
+
+
+class Connection:
+    """The clients of one store. Belongs to one event loop.
+
+    Attributes:
+        generation: Counts the renewals of the credentials.
+    """
+
+    def __init__(self, options: Options, session: AioSession | None, *, requests: int) -> None:
+        self._options = options
+        self._session = session
+        self._requests = requests
+        self._stack = AsyncExitStack()
+        self._limiter = anyio.CapacityLimiter(1)
+        self._renewing = asyncio.Lock()
+        self._client: S3Client | None = None
+        self.generation = 0
+
+    async def open(self) -> None:
+        """Make the client.
+
+        Raises:
+            CredentialsError: The profile is not known, or the credentials' source failed.
+            InvalidURLError: botocore refuses the endpoint or the region.
+        """
+        session = self._session or await self._new_session()
+        await self._preload(session)
+        self._client = await self._new_client(session, {})
+
+    @property
+    def client(self) -> S3Client:
+        """The client that requests are made with now."""
+        if self._client is None:
+            raise RuntimeError("the connection is not open")
+        return self._client
+
+    async def renew_credentials(self, generation: int) -> None:
+        """Look the credentials up again, and make a new client with them.
+
+        The old client stays until the store is closed, since requests may be under way on it.
+
+        Args:
+            generation: The one whose credentials failed; if another task has renewed them since, nothing is done.
+        """
+        async with self._renewing:
+            if generation != self.generation:
+                return
+            with translated():
+                if self._session is None:
+                    session = await self._new_session()
+                    await self._preload(session)
+                    self._client = await self._new_client(session, {})
+                else:
+                    # The user's session keeps its own credentials; ask its chain of providers for fresh ones.
+                    provider = self._session.get_component("credential_provider")
+                    credentials = await provider.load_credentials()
+                    frozen = await credentials.get_frozen_credentials() if credentials else None
+                    if frozen is None:
+                        raise CredentialsError("the session gives no credentials any more; renew them and try again")
+                    keys = {
+                        "aws_access_key_id": frozen.access_key,
+                        "aws_secret_access_key": frozen.secret_key,
+                        "aws_session_token": frozen.token,
+                    }
+                    self._client = await self._new_client(self._session, keys)
+            self.generation += 1
+
+    async def aclose(self) -> None:
+        """Close the clients and their connections."""
+        self._client = None
+        await finish(self._stack.aclose())
+
+    async def _new_session(self) -> AioSession:
+        def make() -> AioSession:
+            from aiobotocore.session import AioSession  # imports for a second: not on the loop
+
+            return AioSession(profile=self._options.profile or None)
+
+        return await run_in_thread(make, limiter=self._limiter)
+
+    async def _preload(self, session: AioSession) -> None:
+        def load() -> None:
+            for module in _MODULES:
+                importlib.import_module(module)
+            loader = session.get_component("data_loader")
+            for service, kind in _MODEL_FILES:
+                loader.load_service_model(service, kind)
+            for name in _DATA_FILES:
+                with contextlib.suppress(Exception):  # another version of botocore may do without one of these
+                    loader.load_data(name)
+
+        await run_in_thread(load, limiter=self._limiter)
+
+    async def _new_client(self, session: AioSession, credentials: dict[str, str | None]) -> S3Client:
+        from botocore.exceptions import (
+            BotoCoreError,
+            InvalidRegionError,
+            PartialCredentialsError,
+            ProfileNotFound,
+        )
+
+        from asyncblob.s3.signing import register_signer
+
+        options = self._options
+        try:
+            region = options.region or session.get_config_variable("region") or "us-east-1"
+            client: S3Client = await self._stack.enter_async_context(
+                session.create_client(
+                    "s3",
+                    region_name=region,
+                    endpoint_url=options.s3_endpoint or None,
+                    config=self._config(),
+                    aws_access_key_id=credentials.get("aws_access_key_id"),
+                    aws_secret_access_key=credentials.get("aws_secret_access_key"),
+                    aws_session_token=credentials.get("aws_session_token"),
+                )
+            )
+        except ProfileNotFound as error:
+            raise CredentialsError(f"there is no AWS profile {options.profile!r}; check profile=…") from error
+        except PartialCredentialsError as error:
+            raise CredentialsError(
+                "the AWS credentials are incomplete; set both the access key and the secret"
+            ) from error
+        except (InvalidRegionError, ValueError) as error:
+            raise InvalidURLError(
+                "botocore refuses the region or the endpoint; check region=… and endpoint=…"
+            ) from error
+        except BotoCoreError as error:
+            raise CredentialsError(f"the S3 client can't be made ({type(error).__name__})") from error
+        register_signer(client)
+        return client
+
+    def _config(self) -> Any:
+        from aiobotocore.config import AioConfig
+
+        options = self._options
+        return AioConfig(
+            connect_timeout=options.connect_timeout,
+            read_timeout=max(options.first_byte_timeout, options.silence_timeout),
+            max_pool_connections=self._requests,
+            # Retries are made in one place, ours; region redirects still work.
+            retries={"total_max_attempts": 1, "mode": "standard"},
+            # Checksums are ours too: a header, never a trailer.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            # Bodies are of a type of our own, which the validation doesn't know.
+            parameter_validation=False,
+            s3={
+                "addressing_style": "path" if options.use_path_style else "auto",
+                "payload_signing_enabled": options.signs_payload,
+            },
+        )
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn what botocore raises into `asyncblob.s3.failures` and errors of the public tree."""
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        ConnectionError,
+        CredentialRetrievalError,
+        HTTPClientError,
+        NoCredentialsError,
+        ResponseStreamingError,
+        TokenRetrievalError,
+    )
+    from botocore.parsers import ResponseParserError
+
+    try:
+        yield
+    except ClientError as error:
+        raise _service_failure(error.response) from None
+    except (NoCredentialsError, CredentialRetrievalError, TokenRetrievalError) as error:
+        raise CredentialsError(
+            "there are no usable AWS credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or a role"
+        ) from error
+    except ResponseParserError:
+        # Cut-off XML: the service's reply was lost on the way.
+        raise ServiceFailure(500, "500", "the reply can't be parsed") from None
+    except (HTTPClientError, ConnectionError, ResponseStreamingError) as error:
+        raise ConnectionFailure(f"the connection failed ({_root_name(error)})") from error
+    except BotoCoreError as error:
+        raise ConnectionFailure(f"the request could not be made ({type(error).__name__})") from error
+
+
+def _service_failure(response: Any) -> ServiceFailure:
+    error = response.get("Error", {})
+    metadata = response.get("ResponseMetadata", {})
+    return ServiceFailure(
+        int(metadata.get("HTTPStatusCode", 0)),
+        str(error.get("Code", "")),
+        str(error.get("Message", "")),
+        headers={str(name).lower(): str(value) for name, value in metadata.get("HTTPHeaders", {}).items()},
+        request_id=str(metadata.get("RequestId", "")),
+    )
+
+
+def _root_name(error: BaseException) -> str:
+    inner = getattr(error, "kwargs", {}).get("error")
+    return type(inner).__name__ if isinstance(inner, BaseException) else type(error).__name__

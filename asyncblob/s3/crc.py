@@ -1,0 +1,42 @@
+"""CRC64NVME: of buffers, of ranges of a file, and of a whole from its parts.
+
+S3 knows CRC64NVME only as the checksum of a full object, which parts may be combined to.
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+from awscrt.checksums import combine_crc64nvme, crc64nvme
+
+__all__ = ["combine", "decode", "encode", "update"]
+
+_BYTES = 8
+
+
+def update(data: bytes | bytearray | memoryview, crc: int = 0) -> int:
+    """Continue a CRC with more data; lets go of the interpreter lock for more than a few KiB."""
+    result: int = crc64nvme(data, crc)
+    return result
+
+
+def combine(crc: int, crc_of_next: int, next_length: int) -> int:
+    """The CRC of two pieces of data, one behind the other, from theirs and the second one's length in bytes."""
+    result: int = combine_crc64nvme(crc, crc_of_next, next_length)
+    return result
+
+
+def encode(crc: int) -> str:
+    """As S3 writes it in headers: base64 of eight bytes, the most significant first."""
+    return base64.b64encode(crc.to_bytes(_BYTES, "big")).decode()
+
+
+def decode(text: str) -> int | None:
+    """The CRC from a header; None if it is not one."""
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return int.from_bytes(raw, "big") if len(raw) == _BYTES else None

@@ -1,0 +1,123 @@
+"""The data plane: the three requests that file bytes pass through. A protocol, since there are two ways to do it.
+
+A data plane makes one attempt and reports its failure as an `asyncblob.s3.failures.RequestFailure`; what to try again
+is decided above it. It reads from and writes to a file itself, so that an implementation may let the kernel move the
+bytes. No file is read or written on the caller's event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from asyncblob.engine.progress import PartMeter
+
+__all__ = ["DataPlane", "FileSlice", "ObjectHead", "ObjectReply", "SendReply"]
+
+
+@dataclass(frozen=True, slots=True)
+class FileSlice:
+    """A range of an open file that is to be sent.
+
+    Attributes:
+        fd: The file's descriptor; its position is neither used nor changed.
+        offset: Where the range begins, in bytes.
+        length: Its length in bytes.
+        before_last: Called in a worker thread before the last bytes are sent. What it raises ends the request before
+            the service has all of the body, and so before it can publish anything.
+    """
+
+    fd: int
+    offset: int
+    length: int
+    before_last: Callable[[], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SendReply:
+    """The service's reply to a PutObject or an UploadPart.
+
+    Attributes:
+        etag: As the service gives it.
+        request_id: The service's id of the request, or ``""``.
+        crc: The CRC64NVME of what was sent; None if none was asked for.
+        crc_echo: The CRC64NVME that the service says it received; None if it doesn't say.
+    """
+
+    etag: str
+    request_id: str
+    crc: int | None
+    crc_echo: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectHead:
+    """The head of the reply to a GetObject.
+
+    Attributes:
+        etag: As the service gives it.
+        request_id: The service's id of the request, or ``""``.
+        start: Where the body begins in the object, in bytes.
+        length: The body's length in bytes.
+        size: The object's size in bytes.
+    """
+
+    etag: str
+    request_id: str
+    start: int
+    length: int
+    size: int
+
+
+class ObjectReply(Protocol):
+    """The reply to a GetObject whose body has not been read yet."""
+
+    @property
+    def head(self) -> ObjectHead:
+        """What the reply's head says. Its range is the one that was asked for, cut at the object's end."""
+
+    async def save(self, fd: int, *, meter: PartMeter, with_crc: bool) -> int | None:
+        """Write the whole body to a file at the body's offset in the object.
+
+        Returns:
+            The body's CRC64NVME, if asked for.
+
+        Raises:
+            ConnectionFailure: The body ended early or came to a halt.
+            FileFailure: The file can't be written.
+        """
+
+
+class DataPlane(Protocol):
+    """One way to move file bytes to and from S3. Belongs to one store and its event loop."""
+
+    @property
+    def part_memory_bytes(self) -> int:
+        """The most that one request holds in buffers, in bytes, whatever the part's size."""
+
+    async def put_object(self, key: str, body: FileSlice, *, meter: PartMeter, with_crc: bool) -> SendReply:
+        """Send a PutObject."""
+
+    async def upload_part(
+        self, key: str, upload_id: str, number: int, body: FileSlice, *, meter: PartMeter, with_crc: bool
+    ) -> SendReply:
+        """Send an UploadPart."""
+
+    def get_object(
+        self, key: str, *, start: int, length: int | None, etag: str = ""
+    ) -> AbstractAsyncContextManager[ObjectReply]:
+        """Send a GetObject for a range, pinned to an ETag if there is one.
+
+        Args:
+            key: The object's name.
+            start: Where the range begins, in bytes.
+            length: Its length in bytes; None: ask for the object without a range.
+            etag: The request succeeds only for this one.
+
+        Raises:
+            ServiceFailure: 416 for an empty object and 412 for another ETag among them.
+            ObjectChanged: The service ignored `etag` and answered with another object.
+            BadReply: What came is not what was asked for.
+        """

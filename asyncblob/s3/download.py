@@ -1,0 +1,300 @@
+"""A download: parallel ranged GETs into one file, the first of which doubles as the look-up, all pinned to one ETag."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from asyncblob.engine.budget import Share
+from asyncblob.engine.cancellation import task_group
+from asyncblob.engine.plan import AUTO_CONCURRENCY, MIB, Part, Plan, plan_download
+from asyncblob.engine.progress import PartMeter, ProgressMeter
+from asyncblob.engine.retry import Verdict
+from asyncblob.engine.scheduler import run_parts
+from asyncblob.errors import BlobChangedError, IntegrityError, TransferError
+from asyncblob.files.publish import PendingFile
+from asyncblob.s3 import crc
+from asyncblob.s3.context import StoreContext
+from asyncblob.s3.dataplane import ObjectHead, ObjectReply
+from asyncblob.s3.failures import ConnectionFailure, ObjectChanged, RequestFailure, ServiceFailure
+from asyncblob.s3.requests import Tally
+
+__all__ = ["Download", "DownloadResult"]
+
+_RESTARTS = 3
+"""How often a download starts again because the object changed under it."""
+
+_INTEGRITY_ATTEMPTS = 2
+"""How often the whole is fetched when its checksum is wrong: a byte may have flipped on the way."""
+
+# A HEAD that the service refuses for one of these reasons says nothing of the object: there is no checksum to be had.
+_HEAD_REFUSALS = frozenset({400, 403, 405, 501})
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadResult:
+    """What a download did; the fields are those of `TransferInfo`."""
+
+    size: int
+    etag: str
+    request_id: str
+    checksum: str
+    part_count: int
+    concurrency: int
+
+
+class Download:
+    """One download of one key to one file.
+
+    Theory of operation. The first GET asks for one part's worth of bytes: its reply's head tells the object's size and
+    ETag. Only then the destination's temporary file is made, the other ranges are planned and requested, each with
+    ``If-Match``, and, since a ranged reply never carries the checksum of the whole, a HEAD for that runs beside them.
+    The CRCs of the ranges are combined and compared, and then the file is published.
+
+    A 412, or another ETag, means that the object changed: everything starts again with the new one.
+    """
+
+    def __init__(self, context: StoreContext, key: str, dest_path: str, meter: ProgressMeter, tally: Tally) -> None:
+        self._context = context
+        self._options = context.options
+        self._plane = context.plane
+        self._requests = context.requests
+        self._verify = context.checksums.verifies
+        self._key = key
+        self._dest_path = dest_path
+        self._meter = meter
+        self._tally = tally
+        self._part_size = self._plan(0).part_size
+        self._pending: PendingFile | None = None
+        self._request_id = ""
+
+    def _plan(self, size: int) -> Plan:
+        options = self._options
+        return plan_download(size, part_size_bytes=options.part_size_mb * MIB, concurrency=options.concurrency)
+
+    async def run(self) -> DownloadResult:
+        """Download the object and publish the file.
+
+        Cancellation: at any await, `CancelledError` after every request and thread has ended; the destination is
+        untouched unless the rename was under way.
+        """
+        try:
+            result = await self._fetch_unchanged()
+            self._meter.finish(result.size)
+            await self._context.in_thread(self._commit)
+            return result
+        finally:
+            if self._pending is not None:
+                await self._context.clean_up_in_thread(self._pending.discard)
+
+    def _commit(self) -> None:
+        if self._pending is None:
+            raise AssertionError("fetched without a file")
+        self._pending.commit(fsync=self._options.fsync)
+        self._pending = None
+
+    async def _fetch_unchanged(self) -> DownloadResult:
+        changes = mismatches = 0
+        while True:
+            try:
+                return await self._fetch()
+            except ObjectChanged as changed:
+                changes += 1
+                if changes > _RESTARTS:
+                    raise BlobChangedError(
+                        f"the object changed {changes} times meanwhile ({changed}); download it when it is at rest"
+                    ) from changed
+            except IntegrityError:
+                mismatches += 1
+                if mismatches == _INTEGRITY_ATTEMPTS:
+                    raise
+            self._tally.retries += 1
+            self._meter.restart()
+
+    async def _fetch(self) -> DownloadResult:
+        concurrency = self._options.concurrency or AUTO_CONCURRENCY
+        with self._context.budget.share(concurrency=concurrency) as share:
+            ticket = await share.acquire(self._plane.part_memory_bytes)
+            first = await self._requests.send(self._open_first, tally=self._tally, special=_changed)
+            try:
+                head = first.reply.head
+                self._request_id = self._request_id or head.request_id
+                plan = self._plan(head.size)
+                if plan.is_multipart and not head.etag:
+                    raise TransferError("the service gives no ETag, so its ranges can't be told to be of one object")
+                self._meter.bytes_total = plan.size
+                self._meter.parts_total = plan.part_count if plan.is_multipart else 0
+                fd = await self._prepare_file(plan.size)
+                crcs: dict[int, int | None] = {}
+                expected: list[int | None] = [None]
+                async with task_group() as group:
+                    if self._verify:
+                        group.start_soon(self._look_checksum_up, head, expected)
+                    group.start_soon(self._save_first, first, plan, fd, crcs, ticket.release)
+                    if plan.is_multipart:
+                        group.start_soon(self._fetch_others, plan, head.etag, fd, crcs, share)
+            finally:
+                await first.aclose()
+        return DownloadResult(
+            size=plan.size,
+            etag=head.etag,
+            request_id=self._request_id,
+            checksum=self._compare(plan, crcs, expected[0]),
+            part_count=plan.part_count if plan.is_multipart else 0,
+            concurrency=share.peak if plan.is_multipart else 0,
+        )
+
+    async def _open_first(self) -> _OpenReply:
+        """Ask for the first part's bytes, or for all of an object that is empty."""
+        try:
+            return await _OpenReply.open(self._plane.get_object(self._key, start=0, length=self._part_size))
+        except ServiceFailure as failure:
+            if failure.status != 416:
+                raise
+        # Of an empty object no range can be satisfied.
+        reply = await _OpenReply.open(self._plane.get_object(self._key, start=0, length=None))
+        if reply.reply.head.size:
+            await reply.aclose()
+            raise ObjectChanged("the object was empty, and is not any more")
+        return reply
+
+    async def _save_first(
+        self, first: _OpenReply, plan: Plan, fd: int, crcs: dict[int, int | None], release: Callable[[], None]
+    ) -> None:
+        part = plan.part(1)
+        meter = self._meter.start_part()
+        try:
+            try:
+                crcs[1] = await first.reply.save(fd, meter=meter, with_crc=self._verify)
+            finally:
+                await first.aclose()
+        except ConnectionFailure:
+            # Its attempt is spent; from here on it is a part like the others.
+            self._tally.retries += 1
+            crcs[1] = await self._fetch_part(part, first.reply.head.etag, fd, meter)
+        except RequestFailure as failure:
+            # Not to be tried again; what it means to the caller is said in one place.
+            crcs[1] = await self._requests.send(_raiser(failure), tally=self._tally, special=_changed)
+        finally:
+            release()
+        self._meter.complete_part(meter, part.length)
+
+    async def _fetch_others(self, plan: Plan, etag: str, fd: int, crcs: dict[int, int | None], share: Share) -> None:
+        async def fetch(part: Part) -> None:
+            meter = self._meter.start_part()
+            crcs[part.number] = await self._fetch_part(part, etag, fd, meter)
+            self._meter.complete_part(meter, part.length)
+
+        await run_parts(plan.parts(2), fetch, share=share, memory_bytes=lambda _: self._plane.part_memory_bytes)
+
+    async def _fetch_part(self, part: Part, etag: str, fd: int, meter: PartMeter) -> int | None:
+        async def fetch() -> int | None:
+            length = part.length or None
+            async with self._plane.get_object(self._key, start=part.offset, length=length, etag=etag) as reply:
+                return await reply.save(fd, meter=meter, with_crc=self._verify)
+
+        return await self._requests.send(fetch, tally=self._tally, special=_changed)
+
+    async def _look_checksum_up(self, head: ObjectHead, found: list[int | None]) -> None:
+        arguments: dict[str, Any] = {"Bucket": self._options.bucket, "Key": self._key, "ChecksumMode": "ENABLED"}
+        if head.etag:
+            arguments["IfMatch"] = head.etag
+
+        async def look() -> Any:
+            return await self._context.connection.client.head_object(**arguments)
+
+        def special(failure: Exception) -> Verdict | None:
+            if isinstance(failure, ServiceFailure) and failure.status == 404:
+                raise ObjectChanged("the object was deleted") from failure
+            if isinstance(failure, ServiceFailure) and failure.status in _HEAD_REFUSALS:
+                raise _NoChecksum from failure
+            return _changed(failure)
+
+        try:
+            response = await self._requests.send(look, tally=self._tally, special=special)
+        except _NoChecksum:
+            return
+        if response.get("ETag", head.etag) != head.etag:
+            raise ObjectChanged("the service answered with another ETag than asked for")
+        if response.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT":
+            found[0] = crc.decode(response.get("ChecksumCRC64NVME", ""))
+
+    async def _prepare_file(self, size: int) -> int:
+        """Make the temporary file, or take that of an earlier attempt, with room for the object."""
+        old = self._pending
+
+        def prepare() -> PendingFile:
+            pending = old or PendingFile.create(self._dest_path)
+            try:
+                pending.reserve(size)
+            except BaseException:
+                if old is None:
+                    pending.discard()
+                raise
+            return pending
+
+        made: list[PendingFile] = []
+
+        def remember() -> None:
+            made.append(prepare())
+
+        try:
+            await self._context.in_thread(remember)
+        finally:
+            if made:  # cancelled or not, what the thread has made is ours to discard
+                self._pending = made[0]
+        return made[0].fd
+
+    def _compare(self, plan: Plan, crcs: dict[int, int | None], expected: int | None) -> str:
+        if not self._verify or expected is None:
+            return ""
+        whole = 0
+        for part in plan.parts():
+            value = crcs[part.number]
+            if value is None:
+                raise AssertionError("a part without a CRC")
+            whole = crc.combine(whole, value, part.length)
+        if whole != expected:
+            raise IntegrityError(
+                f"what arrived has the CRC64NVME {crc.encode(whole)}, what is stored {crc.encode(expected)}; "
+                "if trying again gives the same, upload the blob again"
+            )
+        return f"crc64nvme:{crc.encode(whole)}"
+
+
+class _OpenReply:
+    """A reply whose body is still to be read, outside the block that it was opened in."""
+
+    def __init__(self, context: Any, reply: ObjectReply) -> None:
+        self._context = context
+        self.reply = reply
+
+    @classmethod
+    async def open(cls, context: Any) -> _OpenReply:
+        return cls(context, await context.__aenter__())
+
+    async def aclose(self) -> None:
+        context, self._context = self._context, None
+        if context is not None:
+            await context.__aexit__(None, None, None)
+
+
+class _NoChecksum(Exception):
+    """The service doesn't tell a checksum."""
+
+
+def _changed(failure: Exception) -> Verdict | None:
+    """A 412 is another object; an `ObjectChanged` goes to where the download starts again."""
+    if isinstance(failure, ObjectChanged):
+        raise failure
+    if isinstance(failure, ServiceFailure) and failure.status == 412:
+        raise ObjectChanged(str(failure)) from failure
+    return None
+
+
+def _raiser(error: Exception) -> Callable[[], Awaitable[int | None]]:
+    async def fail() -> int | None:
+        raise error
+
+    return fail

@@ -1,0 +1,100 @@
+"""What can go wrong with one request, in one vocabulary for both data planes and the control plane.
+
+These never reach a caller as such: `asyncblob.s3.judge` turns them into the errors of the public tree, with one of them
+as the cause. Their texts hold no secret.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+__all__ = [
+    "BadReply",
+    "ChecksumRefused",
+    "ConnectionFailure",
+    "FileFailure",
+    "ObjectChanged",
+    "RequestFailure",
+    "ServiceFailure",
+    "UploadConflict",
+]
+
+_CODE = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+_SECRETS = re.compile(
+    r"(?i)(?:x-amz-(?:signature|credential|security-token)|signature|awsaccesskeyid)\s*[=:]\s*[^\s&,\"'<>]+"
+    r"|\b(?:AKIA|ASIA)[A-Z0-9]{8,}\b"
+)
+# What these say can hold the request's signature or what was signed.
+_SILENT_CODES = frozenset({"SignatureDoesNotMatch", "InvalidAccessKeyId", "InvalidToken", "InvalidSignature"})
+_MESSAGE_MAX_LENGTH = 200
+
+
+class RequestFailure(Exception):
+    """One request failed."""
+
+
+class ServiceFailure(RequestFailure):
+    """The service answered with an error.
+
+    Attributes:
+        status: The HTTP status.
+        code: S3's error code (``NoSuchKey``); the status as a string where the reply had none, as after a HEAD.
+        headers: The reply's headers, in lower case.
+        request_id: The service's id of the request; ``""`` where it gave none.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str = "",
+        *,
+        headers: Mapping[str, str] | None = None,
+        request_id: str = "",
+    ) -> None:
+        self.status = status
+        self.code = code if _CODE.fullmatch(code) else str(status)
+        self.headers = headers or {}
+        self.request_id = request_id
+        said = "" if self.code in _SILENT_CODES else _SECRETS.sub("…", " ".join(message.split()))
+        self.said = said[:_MESSAGE_MAX_LENGTH]
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        text = f"the service answered {self.status} {self.code}"
+        if self.said:
+            text += f" ({self.said})"
+        return text + (f", request {self.request_id}" if self.request_id else "")
+
+
+class ConnectionFailure(RequestFailure):
+    """No connection could be made, or it broke, or nothing came for too long, or the reply was shorter than it said."""
+
+
+class BadReply(RequestFailure):
+    """The reply breaks the protocol: another range than asked for, a body without a length."""
+
+
+class ObjectChanged(RequestFailure):
+    """The object is not the one whose ETag the download is pinned to."""
+
+
+class UploadConflict(RequestFailure):
+    """A conflicting request came in between; the upload has to start again from its creation."""
+
+
+class ChecksumRefused(RequestFailure):
+    """The service may be one that refuses requests with a checksum; its reply is the cause."""
+
+
+class FileFailure(RequestFailure):
+    """The operating system refused to read or write the caller's file.
+
+    Attributes:
+        error: What it said.
+    """
+
+    def __init__(self, error: OSError) -> None:
+        self.error = error
+        super().__init__(str(error))

@@ -1,0 +1,95 @@
+"""The one place where requests to S3 are tried again: control plane and data plane alike."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from asyncblob.engine.budget import Budget
+from asyncblob.engine.retry import Decision, RetryBudget, RetryPolicy, Verdict, with_retries
+from asyncblob.s3.connection import Connection, translated
+from asyncblob.s3.failures import FileFailure, ServiceFailure
+from asyncblob.s3.judge import EXPIRED_CODES, judge
+
+__all__ = ["Requests", "Tally"]
+
+T = TypeVar("T")
+
+
+class Tally:
+    """What one operation of a store counts: requests that were sent again."""
+
+    __slots__ = ("retries",)
+
+    def __init__(self) -> None:
+        self.retries = 0
+
+    def count(self, _: Decision) -> None:
+        """One more retry."""
+        self.retries += 1
+
+
+class Requests:
+    """Sends requests of one store until they succeed or there is no sense in it.
+
+    Cancellation: no retry outlives the caller; a request under way is cancelled with it.
+    """
+
+    def __init__(self, connection: Connection, budget: Budget, policy: RetryPolicy, *, bucket: str) -> None:
+        self._connection = connection
+        self._budget = budget
+        self._policy = policy
+        self._retry_budget = RetryBudget()
+        self._bucket = bucket
+
+    async def send(
+        self,
+        attempt: Callable[[], Awaitable[T]],
+        *,
+        tally: Tally,
+        special: Callable[[Exception], Verdict | None] = lambda _: None,
+        policy: RetryPolicy | None = None,
+    ) -> T:
+        """Make a request, again where that helps.
+
+        Args:
+            attempt: Makes the request once, with the connection's client of the moment.
+            tally: Counts the retries.
+            special: What a failure means for just this kind of request; None: what it means for all. It may raise,
+                which ends the request with that.
+            policy: Another policy than the store's.
+
+        Raises:
+            BlobError: What the failure means to the caller.
+            OSError: What the operating system says of the caller's own file.
+        """
+        renewed = False
+        generation = self._connection.generation
+
+        async def once() -> T:
+            nonlocal generation
+            generation = self._connection.generation
+            with translated():
+                result = await attempt()
+            self._budget.succeeded()
+            return result
+
+        async def verdict(failure: Exception) -> Verdict:
+            nonlocal renewed
+            if isinstance(failure, FileFailure):
+                raise failure.error from None
+            own = special(failure)
+            if own is not None:
+                return own
+            if isinstance(failure, ServiceFailure) and failure.code in EXPIRED_CODES and not renewed:
+                renewed = True
+                await self._connection.renew_credentials(generation)
+                return Verdict(Decision.RETRY_NOW, reason=str(failure))
+            result = judge(failure, bucket=self._bucket)
+            if result.decision is Decision.THROTTLED:
+                self._budget.throttled()
+            return result
+
+        return await with_retries(
+            once, verdict, policy=policy or self._policy, budget=self._retry_budget, on_retry=tally.count
+        )

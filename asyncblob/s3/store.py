@@ -1,0 +1,310 @@
+"""`S3Blob`: a store in S3, or in anything that speaks its protocol."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio
+
+from asyncblob.blob import Blob, BlobStat, Opening, ProgressCallback, StrPath, TransferInfo, megabytes_per_second
+from asyncblob.engine.budget import Budget
+from asyncblob.engine.lifecycle import Lifecycle
+from asyncblob.engine.plan import MIB, plan_upload
+from asyncblob.engine.progress import ProgressMeter
+from asyncblob.engine.retry import Decision, RetryPolicy, Verdict
+from asyncblob.errors import BlobNotFoundError, BucketNotFoundError
+from asyncblob.files.source import Source
+from asyncblob.keys import check_path, s3_key
+from asyncblob.s3.checksums import ChecksumPolicy
+from asyncblob.s3.connection import Connection
+from asyncblob.s3.context import StoreContext
+from asyncblob.s3.download import Download
+from asyncblob.s3.failures import ServiceFailure
+from asyncblob.s3.options import Options
+from asyncblob.s3.plain import PlainDataPlane
+from asyncblob.s3.requests import Requests, Tally
+from asyncblob.s3.upload import Upload
+
+if TYPE_CHECKING:
+    from aiobotocore.session import AioSession
+
+__all__ = ["S3Blob"]
+
+T = TypeVar("T")
+
+_REQUESTS_IN_FLIGHT = 64
+"""Parts in flight of all transfers of a store together, or `Options.concurrency` if that is more: each is a connection,
+and a hundred transfers of 16 parts each would be more connections than a process may have descriptors."""
+
+_FILE_THREADS = 8
+"""Worker threads that read and write files. They work for a millisecond at a time, and let go of the interpreter lock
+while they do: more than a few beside two to eight cores only wait."""
+
+
+class S3Blob(Blob):
+    """A store in an S3 bucket.
+
+    Part size and concurrency are chosen by the engine where the options leave them at 0; see `Options`.
+
+    Memory: at most min(memory_mb MiB, 2 MiB * parts in flight), whatever the sizes of files and parts, and about
+    0.25 MiB for each connection in the HTTP library. All transfers of a store share that budget fairly.
+
+    Event loop: files are touched in worker threads only.
+
+    Cancellation: a cancelled upload ends its parts and aborts its multipart upload before it raises `CancelledError`.
+    If the service doesn't answer within ``cleanup_timeout`` (10 s), one log line at ERROR names what is left.
+    If the commit (PutObject, CompleteMultipartUpload) was under way, the new blob may or may not be visible. A
+    CreateMultipartUpload whose reply is lost on the way and is sent again may leave an empty multipart upload, which
+    nobody knows the id of; a lifecycle rule of the bucket that ends incomplete uploads is advisable.
+    """
+
+    def __init__(self, context: StoreContext) -> None:
+        """Not for callers: use `open`."""
+        self._context = context
+        self._lifecycle = Lifecycle(context.options.store_name)
+
+    @classmethod
+    def open(cls, s3_url_or_options: str | Options, *, session: AioSession | None = None) -> Opening[S3Blob]:
+        """Open a store. Nothing is sent to the service yet.
+
+        Args:
+            s3_url_or_options: ``s3://bucket[/prefix][?parameters]``, see `Options.from_url`, or `Options`.
+            session: An aiobotocore session whose credentials and configuration are used instead of the environment's.
+
+        Returns:
+            Something to await, or to enter with ``async with``.
+
+        Raises:
+            InvalidURLError: The URL is not valid; raised here, before anything is touched.
+            CredentialsError: When it is awaited: the profile is not known.
+        """
+        options = Options.from_url(s3_url_or_options) if isinstance(s3_url_or_options, str) else s3_url_or_options
+        if not isinstance(options, Options):
+            raise TypeError(f"expected an s3:// URL or Options, not {type(options).__name__}")
+
+        async def open_() -> S3Blob:
+            requests = max(_REQUESTS_IN_FLIGHT, options.concurrency)
+            connection = Connection(options, session, requests=requests)
+            try:
+                await connection.open()
+            except BaseException:
+                await connection.aclose()
+                raise
+            budget = Budget(memory_bytes=options.memory_mb * MIB, requests=requests)
+            threads = anyio.CapacityLimiter(_FILE_THREADS)
+            context = StoreContext(
+                options=options,
+                connection=connection,
+                plane=PlainDataPlane(connection, options, threads),
+                requests=Requests(
+                    connection, budget, RetryPolicy(max_attempts=options.max_attempts), bucket=options.bucket
+                ),
+                budget=budget,
+                checksums=ChecksumPolicy(options.checksum, store=options.store_name),
+                threads=threads,
+            )
+            return cls(context)
+
+        return Opening(open_)
+
+    @property
+    def options(self) -> Options:
+        """What the store was opened with."""
+        return self._context.options
+
+    def __repr__(self) -> str:
+        state = "closed" if self._lifecycle.closed else "open"
+        return f"<{type(self).__name__} {self._lifecycle.store} {state}>"
+
+    async def upload(self, file_path: StrPath, key: str, *, progress: ProgressCallback | None = None) -> TransferInfo:
+        """Upload a file: in one PUT if it has at most one part's size, in parallel parts otherwise.
+
+        See `Blob.upload`. The file is read twice where a checksum travels with it, since that goes into a header.
+
+        Raises:
+            BucketNotFoundError: There is no such bucket.
+            AccessDeniedError: The service refuses it.
+            CredentialsError: There are no usable credentials.
+            IntegrityError: What arrived is not what was sent, again and again.
+            TransferError: The service or the network failed, again and again.
+        """
+        async with self._lifecycle.operation("upload", key):
+            begun = time.perf_counter()
+            path = check_path(file_path, "file_path")
+            name = s3_key(self.options.prefix, key)
+            context = self._context
+            tally = Tally()
+            opened: list[Source] = []
+            try:
+                await context.in_thread(lambda: opened.append(Source.open(path)))
+                source = opened[0]
+                plan = plan_upload(
+                    source.size,
+                    part_size_bytes=self.options.part_size_mb * MIB,
+                    concurrency=self.options.concurrency,
+                )
+                meter = ProgressMeter(progress, key, bytes_total=source.size)
+                meter.parts_total = plan.part_count if plan.is_multipart else 0
+                result = await meter.reporting(Upload(context, source, name, plan, meter, tally).run)
+            finally:
+                if opened:
+                    await context.clean_up_in_thread(opened[0].close)
+            duration = time.perf_counter() - begun
+            return TransferInfo(
+                bytes_transferred=plan.size,
+                transfer_speed=megabytes_per_second(plan.size, duration),
+                request_id=result.request_id,
+                duration=duration,
+                part_count=result.part_count,
+                concurrency=result.concurrency,
+                etag=result.etag,
+                checksum=result.checksum,
+                retries=tally.retries,
+            )
+
+    async def download(self, key: str, dest_path: StrPath, *, progress: ProgressCallback | None = None) -> TransferInfo:
+        """Download an object in parallel ranges, all of one version of it.
+
+        See `Blob.download`. An object that changes meanwhile is fetched again from the beginning, a few times.
+
+        Raises:
+            BlobNotFoundError: There is no such object.
+            BucketNotFoundError: There is no such bucket.
+            AccessDeniedError: The service refuses it, which S3 also says of a missing key if the bucket may not be
+                listed.
+            BlobChangedError: The object changed again and again.
+            CredentialsError: There are no usable credentials.
+            IntegrityError: The checksum of what arrived is wrong, twice.
+            TransferError: The service or the network failed, again and again.
+        """
+        async with self._lifecycle.operation("download", key):
+            begun = time.perf_counter()
+            path = check_path(dest_path, "dest_path")
+            name = s3_key(self.options.prefix, key)
+            tally = Tally()
+            meter = ProgressMeter(progress, key)
+            result = await meter.reporting(Download(self._context, name, path, meter, tally).run)
+            duration = time.perf_counter() - begun
+            return TransferInfo(
+                bytes_transferred=result.size,
+                transfer_speed=megabytes_per_second(result.size, duration),
+                request_id=result.request_id,
+                duration=duration,
+                part_count=result.part_count,
+                concurrency=result.concurrency,
+                etag=result.etag,
+                checksum=result.checksum,
+                retries=tally.retries,
+            )
+
+    async def stat(self, key: str) -> BlobStat:
+        """Look an object up with a HEAD.
+
+        Raises:
+            BlobNotFoundError: There is no such object.
+            BucketNotFoundError: There is no such bucket.
+            AccessDeniedError: The service refuses it.
+        """
+        async with self._lifecycle.operation("stat", key):
+            return await self._stat(key)
+
+    async def exists(self, key: str) -> bool:
+        """Tell whether there is such an object.
+
+        Raises:
+            BucketNotFoundError: There is no such bucket.
+            AccessDeniedError: The service doesn't say.
+        """
+        async with self._lifecycle.operation("exists", key):
+            try:
+                await self._stat(key)
+            except BlobNotFoundError:
+                return False
+            return True
+
+    async def delete(self, key: str) -> None:
+        """Delete an object. Deleting what isn't there is no error.
+
+        Raises:
+            BucketNotFoundError: There is no such bucket.
+            AccessDeniedError: The service refuses it.
+        """
+        async with self._lifecycle.operation("delete", key):
+            name = s3_key(self.options.prefix, key)
+
+            def missing(failure: Exception) -> Verdict | None:
+                if isinstance(failure, ServiceFailure) and failure.code == "NoSuchKey":
+                    return Verdict(Decision.FAIL, BlobNotFoundError("already gone"))
+                return None
+
+            async def delete() -> Any:
+                return await self._context.connection.client.delete_object(Bucket=self.options.bucket, Key=name)
+
+            try:
+                await self._context.requests.send(delete, tally=Tally(), special=missing)
+            except BlobNotFoundError:
+                return
+
+    async def aclose(self) -> None:
+        """Cancel the operations that run, wait for them, and close the connections.
+
+        Operations that are ended this way raise `StoreClosedError`. Closing twice is harmless.
+        """
+        already = self._lifecycle.closed
+        try:
+            await self._lifecycle.close()
+        finally:
+            if not already:
+                await self._context.connection.aclose()
+
+    async def _stat(self, key: str) -> BlobStat:
+        name = s3_key(self.options.prefix, key)
+        arguments: dict[str, Any] = {"Bucket": self.options.bucket, "Key": name}
+        if self._context.checksums.verifies:
+            arguments["ChecksumMode"] = "ENABLED"
+
+        async def head() -> Any:
+            return await self._context.connection.client.head_object(**arguments)
+
+        try:
+            response = await self._context.requests.send(head, tally=Tally())
+        except BlobNotFoundError as error:
+            # A HEAD's 404 has no body to say what is missing: the key or the bucket.
+            if not await self._bucket_exists():
+                raise BucketNotFoundError(
+                    f"there is no bucket {self.options.bucket!r}; create it or check the URL"
+                ) from error.__cause__
+            raise
+        full = response.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT"
+        found = response.get("ChecksumCRC64NVME", "")
+        return BlobStat(
+            key=key,
+            size=int(response.get("ContentLength", 0)),
+            modified=response.get("LastModified") or datetime.fromtimestamp(0, UTC),
+            etag=str(response.get("ETag", "")),
+            checksum=f"crc64nvme:{found}" if found and full else "",
+            metadata=MappingProxyType(dict(response.get("Metadata", {}))),
+        )
+
+    async def _bucket_exists(self) -> bool:
+        async def head() -> Any:
+            return await self._context.connection.client.head_bucket(Bucket=self.options.bucket)
+
+        def special(failure: Exception) -> Verdict | None:
+            if isinstance(failure, ServiceFailure) and failure.status == 404:
+                return Verdict(Decision.FAIL, BucketNotFoundError("no such bucket"))
+            if isinstance(failure, ServiceFailure) and failure.status < 500:
+                # It doesn't say; that the key is missing is what is known.
+                return Verdict(Decision.FAIL, BlobNotFoundError("no such blob"))
+            return None
+
+        try:
+            await self._context.requests.send(head, tally=Tally(), special=special)
+        except BucketNotFoundError:
+            return False
+        except BlobNotFoundError:
+            return True
+        return True

@@ -1,0 +1,363 @@
+"""An upload: one PUT, or a multipart upload that is completed as a whole or aborted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from asyncblob.engine.budget import Share
+from asyncblob.engine.cancellation import finish, settle
+from asyncblob.engine.plan import Part, Plan
+from asyncblob.engine.progress import ProgressMeter
+from asyncblob.engine.retry import Decision, RetryPolicy, Verdict
+from asyncblob.engine.scheduler import run_parts
+from asyncblob.errors import BlobError, BlobNotFoundError, TransferError
+from asyncblob.files.source import Source
+from asyncblob.s3 import crc
+from asyncblob.s3.connection import translated
+from asyncblob.s3.context import StoreContext
+from asyncblob.s3.dataplane import FileSlice, SendReply
+from asyncblob.s3.failures import ServiceFailure, UploadConflict
+from asyncblob.s3.requests import Tally
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3.client import S3Client
+    from types_aiobotocore_s3.type_defs import CompletedPartTypeDef
+
+__all__ = ["Upload", "UploadResult"]
+
+_log = logging.getLogger("asyncblob.s3")
+
+_RESTARTS = 3
+"""How often an upload starts again from its creation after a conflict (409)."""
+
+_ABORT_ROUNDS = 5
+"""S3 says that parts which were in flight during an abort may stay: abort again until ListParts finds nothing.
+https://docs.aws.amazon.com/AmazonS3/latest/API/API_AbortMultipartUpload.html"""
+
+_ABORT_POLICY = RetryPolicy(max_attempts=6, base_seconds=0.1, cap_seconds=2.0)
+
+_CLOCK_TOLERANCE = timedelta(minutes=15)
+"""S3 accepts a clock that is off by this much; an object that is older than the upload by more is another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class UploadResult:
+    """What an upload did; the fields are those of `TransferInfo`."""
+
+    etag: str
+    request_id: str
+    checksum: str
+    part_count: int
+    concurrency: int
+
+
+class Upload:
+    """One upload of an open file to one key."""
+
+    def __init__(
+        self, context: StoreContext, source: Source, key: str, plan: Plan, meter: ProgressMeter, tally: Tally
+    ) -> None:
+        self._context = context
+        self._options = context.options
+        self._plane = context.plane
+        self._requests = context.requests
+        self._checksums = context.checksums
+        self._source = source
+        self._key = key
+        self._plan = plan
+        self._meter = meter
+        self._tally = tally
+
+    @property
+    def _client(self) -> S3Client:
+        return self._context.connection.client
+
+    async def run(self) -> UploadResult:
+        """Upload the file.
+
+        Cancellation: at any await, `CancelledError` after the parts have ended and the multipart upload is completed
+        or aborted. What could not be aborted within the time-out is named in one log line at ERROR.
+        """
+        if not self._plan.is_multipart:
+            return await self._checksums.upload(self._put)
+        for restart in range(_RESTARTS + 1):
+            try:
+                return await self._checksums.upload(self._multipart)
+            except UploadConflict as conflict:
+                if restart == _RESTARTS:
+                    raise TransferError(
+                        f"another writer of this key came in between {_RESTARTS + 1} times ({conflict}); try later",
+                        attempts=_RESTARTS + 1,
+                    ) from conflict
+            self._tally.retries += 1
+        raise AssertionError("unreachable")
+
+    async def _put(self, with_crc: bool) -> UploadResult:
+        self._meter.restart()
+        size = self._plan.size
+        piece = FileSlice(self._source.fd, 0, size, before_last=self._source.check_unchanged)
+        meter = self._meter.start_part()
+        with self._context.budget.share(concurrency=1) as share:
+            await share.acquire(self._plane.part_memory_bytes)
+            reply = await self._requests.send(
+                lambda: self._plane.put_object(self._key, piece, meter=meter, with_crc=with_crc),
+                tally=self._tally,
+                special=self._checksums.refusal(with_crc),
+            )
+        checked = self._checksums.check_echo(reply.crc, reply.crc_echo)
+        self._meter.complete_part(meter, size)
+        self._meter.finish(size)
+        return UploadResult(reply.etag, reply.request_id, _checksum(reply.crc if checked else None), 0, 0)
+
+    async def _multipart(self, with_crc: bool) -> UploadResult:
+        self._meter.restart()
+        self._meter.parts_total = self._plan.part_count
+        begun = datetime.now(UTC)
+        upload_id = await self._create(with_crc)
+        completed = False
+        try:
+            replies: dict[int, SendReply] = {}
+            with self._context.budget.share(concurrency=self._plan.concurrency) as share:
+                await self._send_parts(upload_id, with_crc, share, replies)
+                peak = share.peak
+            await self._context.in_thread(self._source.check_unchanged)
+            self._meter.finish(self._plan.size)
+            whole = self._combine(replies) if with_crc else None
+            # The commit: awaited to its end, since an abort beside a Complete may harm what it publishes.
+            commit = asyncio.ensure_future(self._complete(upload_id, replies, whole, begun))
+            cancelled = await settle(commit, grace_seconds=self._options.cleanup_timeout)
+            if not commit.done():
+                commit.cancel()
+                await settle(commit)
+            completed = not commit.cancelled() and commit.exception() is None
+            if cancelled is not None:
+                raise cancelled
+            response = commit.result()
+        finally:
+            if not completed:
+                await self._abort(upload_id)
+        return UploadResult(
+            etag=response.etag,
+            request_id=response.request_id,
+            checksum=_checksum(whole if self._all_checked(replies, whole, response.crc) else None),
+            part_count=self._plan.part_count,
+            concurrency=peak,
+        )
+
+    async def _send_parts(self, upload_id: str, with_crc: bool, share: Share, replies: dict[int, SendReply]) -> None:
+        async def send(part: Part) -> None:
+            meter = self._meter.start_part()
+            piece = FileSlice(self._source.fd, part.offset, part.length)
+            reply = await self._requests.send(
+                lambda: self._plane.upload_part(
+                    self._key, upload_id, part.number, piece, meter=meter, with_crc=with_crc
+                ),
+                tally=self._tally,
+                special=self._checksums.refusal(with_crc),
+            )
+            self._checksums.check_echo(reply.crc, reply.crc_echo)
+            replies[part.number] = reply
+            self._meter.complete_part(meter, part.length)
+
+        await run_parts(self._plan.parts(), send, share=share, memory_bytes=lambda _: self._plane.part_memory_bytes)
+
+    async def _create(self, with_crc: bool) -> str:
+        arguments: dict[str, Any] = {"Bucket": self._options.bucket, "Key": self._key}
+        if with_crc:
+            arguments |= {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"}
+
+        async def create() -> str:
+            response = await self._client.create_multipart_upload(**arguments)
+            return str(response["UploadId"])
+
+        # Its id is needed for the abort: once it is on its way, the reply is waited for.
+        request = asyncio.ensure_future(
+            self._requests.send(create, tally=self._tally, special=self._checksums.refusal(with_crc))
+        )
+        cancelled = await settle(request, grace_seconds=self._options.cleanup_timeout)
+        if cancelled is None:
+            return request.result()
+        if not request.done():
+            request.cancel()
+            await settle(request)
+            if request.cancelled():
+                _log.error(
+                    "%s: the upload of %r was cancelled while it was created, and no answer came within %g s: "
+                    "a multipart upload of that key may be left; find it with ListMultipartUploads",
+                    self._options.store_name,
+                    self._key,
+                    self._options.cleanup_timeout,
+                )
+        if not request.cancelled() and request.exception() is None:
+            await self._abort(request.result())
+        raise cancelled
+
+    async def _complete(
+        self, upload_id: str, replies: dict[int, SendReply], whole: int | None, begun: datetime
+    ) -> _Completed:
+        parts: list[CompletedPartTypeDef] = []
+        for number in range(1, self._plan.part_count + 1):
+            reply = replies[number]
+            part: CompletedPartTypeDef = {"PartNumber": number, "ETag": reply.etag}
+            if whole is not None and reply.crc is not None:
+                part["ChecksumCRC64NVME"] = crc.encode(reply.crc)
+            parts.append(part)
+        arguments: dict[str, Any] = {
+            "Bucket": self._options.bucket,
+            "Key": self._key,
+            "UploadId": upload_id,
+            "MultipartUpload": {"Parts": parts},
+            "MpuObjectSize": self._plan.size,
+        }
+        if whole is not None:
+            arguments |= {"ChecksumCRC64NVME": crc.encode(whole), "ChecksumType": "FULL_OBJECT"}
+        attempts = 0
+
+        async def complete() -> _Completed:
+            nonlocal attempts
+            attempts += 1
+            try:
+                with translated():
+                    response = await self._client.complete_multipart_upload(**arguments)
+            except ServiceFailure as failure:
+                # After a lost reply the upload may have been completed by an earlier attempt.
+                if attempts == 1 or not (failure.code == "NoSuchUpload" or failure.status == 412):
+                    raise
+                found = await self._find_completed(whole, begun)
+                if found is None:
+                    raise
+                return found
+            return _Completed(
+                etag=str(response.get("ETag", "")),
+                request_id=str(response["ResponseMetadata"].get("RequestId", "")),
+                crc=crc.decode(response.get("ChecksumCRC64NVME", "")),
+            )
+
+        def special(failure: Exception) -> Verdict | None:
+            if isinstance(failure, ServiceFailure):
+                if failure.status == 409 and failure.code == "ConditionalRequestConflict":
+                    raise UploadConflict(str(failure)) from failure
+                if failure.code == "NoSuchUpload":
+                    return Verdict(
+                        Decision.FAIL,
+                        TransferError(
+                            f"the multipart upload is gone ({failure}): somebody aborted it, or a lifecycle rule did; "
+                            "upload again",
+                            attempts=attempts,
+                        ),
+                    )
+            return self._checksums.refusal(whole is not None)(failure)
+
+        response = await self._requests.send(complete, tally=self._tally, special=special)
+        self._checksums.check_echo(whole, response.crc)
+        return response
+
+    async def _find_completed(self, whole: int | None, begun: datetime) -> _Completed | None:
+        """Look whether the object that is there now is the one that this upload made."""
+
+        async def head() -> Any:
+            return await self._client.head_object(Bucket=self._options.bucket, Key=self._key, ChecksumMode="ENABLED")
+
+        try:
+            response = await self._requests.send(head, tally=Tally())
+        except BlobNotFoundError:
+            return None
+        if response.get("ContentLength") != self._plan.size:
+            return None
+        found = crc.decode(response.get("ChecksumCRC64NVME", ""))
+        if whole is not None and found is not None:
+            same = found == whole
+        else:
+            # Without a checksum: as many parts, and not older than this upload.
+            suffix = f'-{self._plan.part_count}"'
+            modified = response.get("LastModified")
+            same = str(response.get("ETag", "")).endswith(suffix) and (
+                modified is not None and modified >= begun - _CLOCK_TOLERANCE
+            )
+        if not same:
+            return None
+        return _Completed(
+            etag=str(response.get("ETag", "")),
+            request_id=str(response["ResponseMetadata"].get("RequestId", "")),
+            crc=found,
+        )
+
+    async def _abort(self, upload_id: str) -> None:
+        """Abort the multipart upload, within the clean-up time-out, whatever happens to the caller meanwhile."""
+        await finish(self._abort_in_time(upload_id))
+
+    async def _abort_in_time(self, upload_id: str) -> None:
+        target: dict[str, Any] = {"Bucket": self._options.bucket, "Key": self._key, "UploadId": upload_id}
+
+        def gone(failure: Exception) -> Verdict | None:
+            if isinstance(failure, ServiceFailure) and (failure.code == "NoSuchUpload" or failure.status == 404):
+                raise _UploadGone
+            return None
+
+        async def abort() -> Any:
+            return await self._client.abort_multipart_upload(**target)
+
+        async def list_parts() -> Any:
+            return await self._client.list_parts(**target, MaxParts=1)
+
+        why = "the service didn't answer in time"
+        try:
+            async with asyncio.timeout(self._options.cleanup_timeout):
+                for _ in range(_ABORT_ROUNDS):
+                    await self._requests.send(abort, tally=Tally(), special=gone, policy=_ABORT_POLICY)
+                    left = await self._requests.send(list_parts, tally=Tally(), special=gone, policy=_ABORT_POLICY)
+                    if not left.get("Parts"):
+                        return
+            why = "parts are still there"
+        except _UploadGone:
+            return
+        except TimeoutError:
+            pass
+        except BlobError as error:
+            why = error.message
+        _log.error(
+            "%s: the multipart upload %s of %r could not be aborted within %g s (%s); its parts cost storage until it "
+            "is: abort it by hand or with a lifecycle rule",
+            self._options.store_name,
+            upload_id,
+            self._key,
+            self._options.cleanup_timeout,
+            why,
+        )
+
+    def _combine(self, replies: dict[int, SendReply]) -> int:
+        whole = 0
+        for part in self._plan.parts():
+            value = replies[part.number].crc
+            if value is None:
+                raise AssertionError("a part without a CRC")
+            whole = crc.combine(whole, value, part.length)
+        return whole
+
+    @staticmethod
+    def _all_checked(replies: dict[int, SendReply], whole: int | None, echo: int | None) -> bool:
+        """Whether the service has said of the whole, or of each part, that it received what was sent."""
+        if whole is None:
+            return False
+        return echo is not None or all(reply.crc_echo is not None for reply in replies.values())
+
+
+@dataclass(frozen=True, slots=True)
+class _Completed:
+    """The service's word that the upload is complete."""
+
+    etag: str
+    request_id: str
+    crc: int | None
+
+
+class _UploadGone(Exception):
+    """The multipart upload that is to be aborted does not exist any more."""
+
+
+def _checksum(value: int | None) -> str:
+    return "" if value is None else f"crc64nvme:{crc.encode(value)}"
