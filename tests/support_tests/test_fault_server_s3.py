@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 import pytest
-from awscrt import checksums  # type: ignore[import-untyped]
+from awscrt import checksums
 from botocore.exceptions import ClientError
 
 from tests.support.endpoint import BUCKET, LiveUpload

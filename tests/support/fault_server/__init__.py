@@ -1,29 +1,11 @@
 """An S3 service in memory that fails on demand, exactly where a test says.
 
-`FaultServer` is the service; `faults` holds what can go wrong; `messages.Request` is what it records.
+`FaultServer` is the service, `Fault` the base of what can go wrong, `Request` what it records.
 """
 
 from __future__ import annotations
 
-from tests.support.fault_server.faults import (
-    BareBadRequest,
-    ChangedETag,
-    Close,
-    Corrupt,
-    ErrorIn200,
-    Fault,
-    Hook,
-    IgnoreRange,
-    LoseReply,
-    NoContentRange,
-    ReplaceObject,
-    Reset,
-    Split,
-    Stall,
-    Status,
-    Trickle,
-    WrongRange,
-)
+from tests.support.fault_server.faults import Close, Fault, Reset, Split, Stall, Trickle
 from tests.support.fault_server.messages import Request, Response, S3Error
 from tests.support.fault_server.replies import (
     access_denied,
@@ -40,6 +22,19 @@ from tests.support.fault_server.replies import (
     time_too_skewed,
 )
 from tests.support.fault_server.server import CONNECT, FaultServer, Rule
+from tests.support.fault_server.wrong_replies import (
+    BareBadRequest,
+    ChangedETag,
+    Corrupt,
+    ErrorIn200,
+    Hook,
+    IgnoreRange,
+    LoseReply,
+    NoContentRange,
+    ReplaceObject,
+    Status,
+    WrongRange,
+)
 
 __all__ = [
     "CONNECT",

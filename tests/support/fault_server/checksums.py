@@ -7,7 +7,7 @@ import binascii
 import hashlib
 from collections.abc import Callable, Mapping
 
-from awscrt import checksums as crt  # type: ignore[import-untyped]
+from awscrt import checksums as crt
 
 from tests.support.fault_server.messages import S3Error
 

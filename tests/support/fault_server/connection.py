@@ -20,6 +20,8 @@ MAX_HEAD_BYTES = 1 << 16
 CHUNK_BYTES = 1 << 18
 # How often a place without an event of its own is looked at.
 POLL_SECONDS = 0.005
+# The other end of a loopback connection acknowledges within some microseconds, if it has room.
+ACKNOWLEDGE_POLL_SECONDS = 0.0002
 # How long a clean end waits for the other side to end too.
 LINGER_SECONDS = 5.0
 
@@ -117,7 +119,7 @@ class Connection:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_seconds):
                 while self._unsent_bytes():
-                    await asyncio.sleep(POLL_SECONDS)
+                    await asyncio.sleep(ACKNOWLEDGE_POLL_SECONDS)
 
     async def gone(self) -> None:
         """Wait, without reading, until the client has ended the connection.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from email.utils import formatdate
 
-from tests.support.fault_server.faults import Status
+from tests.support.fault_server.wrong_replies import Status
 
 __all__ = [
     "access_denied",
