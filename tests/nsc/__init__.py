@@ -1,0 +1,1 @@
+"""Tests of asyncblob.nsc, against a stand-in for Namespace's `nsc`."""
