@@ -1,0 +1,293 @@
+"""The commands and their options.
+
+The options that all commands share are taken before the command's name and after it. A command runs in two phases:
+the store works in an event loop, under a `SignalGuard`; then its result is written. Each command returns its exit code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Annotated, Any, TypeVar
+
+import anyio
+import typer
+
+import asyncblob
+from asyncblob.blob import Blob, BlobStat, Opening, TransferInfo
+from asyncblob.cli import logs
+from asyncblob.cli.bar import transfer_bar
+from asyncblob.cli.exits import EXIT_CODES_HELP, ExitCode, check_store_url, report
+from asyncblob.cli.output import complain
+from asyncblob.cli.results import Result, describe_removal, describe_stat, describe_transfer, write_result
+from asyncblob.cli.signals import Interrupted, SignalGuard
+from asyncblob.engine.cancellation import task_group
+from asyncblob.errors import BlobError
+
+__all__ = ["run"]
+
+T = TypeVar("T")
+
+DEFAULT_STORE = "file://~/.cache/asyncblob"
+
+STORE_VARIABLE = "ASYNCBLOB_STORE"
+
+_DELETES_AT_ONCE = 16
+"""Enough to hide the round trip of one request, and far from a service's limit (S3: 3,500 a second and prefix)."""
+
+# UsageError, be it click's own or that of the copy which newer versions of typer bring along.
+_USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
+
+app = typer.Typer(
+    name="asyncblob",
+    rich_markup_mode=None,  # plain text: it pipes well, and --help needs no rich
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EXIT_CODES_HELP,
+)
+
+Store = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        "-s",
+        metavar="URL",
+        help=f"The store: file://, s3:// or nsc://. Default: ${STORE_VARIABLE}, else {DEFAULT_STORE}",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, and no result but with --json.")]
+NoProgress = Annotated[bool, typer.Option("--no-progress", help="No progress bar, even on a terminal.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log to stderr, and show the tracebacks of errors.")]
+
+File = typer.Argument(metavar="FILE", help="A file. If it begins with '-', write it after '--'.", show_default=False)
+Key = typer.Argument(metavar="KEY", help="The blob's key. If it begins with '-', write it after '--'.")
+
+
+def open_store(url: str) -> Opening[Blob]:
+    """`asyncblob.stores.open_store`, imported when it is needed: help and usage errors do without the backends."""
+    from asyncblob import stores
+
+    return stores.open_store(url)
+
+
+@dataclasses.dataclass
+class Session:
+    """What the options of one command line say, and what runs its commands."""
+
+    guard: SignalGuard
+    store: str | None = None
+    json: bool = False
+    quiet: bool = False
+    no_progress: bool = False
+    verbose: bool = False
+
+    def take(self, *, store: str | None, json: bool, quiet: bool, no_progress: bool, verbose: bool) -> None:
+        """Take the options of one level of the command line; a deeper level's store wins."""
+        self.store = store or self.store
+        self.json |= json
+        self.quiet |= quiet
+        self.no_progress |= no_progress
+        self.verbose |= verbose
+
+    def perform(
+        self,
+        operation: str,
+        body: Callable[[Blob], Coroutine[Any, Any, T]],
+        describe: Callable[[T], Result],
+    ) -> int:
+        """Open the store, run something with it and write the result.
+
+        Args:
+            operation: What this is called when a signal interrupts it.
+            body: What to do.
+            describe: Makes of its result what is to be written.
+
+        Returns:
+            The exit code.
+        """
+        logs.configure(verbose=self.verbose)
+
+        async def with_store() -> T:
+            url = self.store or os.environ.get(STORE_VARIABLE) or DEFAULT_STORE
+            check_store_url(url)
+            async with open_store(url) as store:
+                return await body(store)
+
+        try:
+            result = describe(self.guard.run(with_store))
+        except Interrupted as interrupted:
+            how = "; cleaned up"
+            if isinstance(interrupted.__cause__, Exception):
+                how = ""  # the error tells what was not
+                report(interrupted.__cause__, verbose=self.verbose)
+            complain(f"{operation} interrupted by {interrupted.signal.name}{how}")
+            return interrupted.exit_code
+        except Exception as error:  # noqa: BLE001 - reported; nothing but a line and a code leaves the command
+            return report(error, verbose=self.verbose)
+        for failure in result.errors:
+            report(failure, verbose=self.verbose)
+        written = write_result(result, as_json=self.json, quiet=self.quiet)
+        return written or result.exit_code
+
+
+def _session(context: typer.Context) -> Session:
+    session = context.obj
+    assert isinstance(session, Session)  # noqa: S101 - `run` passes it
+    return session
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"asyncblob {asyncblob.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    context: typer.Context,
+    store: Store = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    no_progress: NoProgress = False,
+    verbose: Verbose = False,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Move files to and from blob stores: S3 and its kin, local directories, Namespace artifacts.
+
+    A file or a blob is replaced as a whole or not at all, and what arrives is checked against what was sent.
+    """
+    _session(context).take(store=store, json=json, quiet=quiet, no_progress=no_progress, verbose=verbose)
+
+
+@app.command(epilog=EXIT_CODES_HELP)
+def upload(
+    context: typer.Context,
+    file: Annotated[str, File],
+    key: Annotated[str, Key],
+    store: Store = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    no_progress: NoProgress = False,
+    verbose: Verbose = False,
+) -> int:
+    """Upload a file, replacing the blob of this key."""
+    session = _session(context)
+    session.take(store=store, json=json, quiet=quiet, no_progress=no_progress, verbose=verbose)
+
+    async def body(blobs: Blob) -> TransferInfo:
+        with transfer_bar("upload", key, wanted=not (session.no_progress or session.quiet)) as progress:
+            return await blobs.upload(file, key, progress=progress)
+
+    return session.perform("upload", body, lambda info: describe_transfer("uploaded", info))
+
+
+@app.command(epilog=EXIT_CODES_HELP)
+def download(
+    context: typer.Context,
+    key: Annotated[str, Key],
+    file: Annotated[str, File],
+    store: Store = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    no_progress: NoProgress = False,
+    verbose: Verbose = False,
+) -> int:
+    """Download a blob to a file, replacing it; missing directories are made."""
+    session = _session(context)
+    session.take(store=store, json=json, quiet=quiet, no_progress=no_progress, verbose=verbose)
+
+    async def body(blobs: Blob) -> TransferInfo:
+        with transfer_bar("download", key, wanted=not (session.no_progress or session.quiet)) as progress:
+            return await blobs.download(key, file, progress=progress)
+
+    return session.perform("download", body, lambda info: describe_transfer("downloaded", info))
+
+
+@app.command(epilog=EXIT_CODES_HELP)
+def stat(
+    context: typer.Context,
+    key: Annotated[str, Key],
+    store: Store = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> int:
+    """Tell what is known of a blob. With --quiet the exit code alone tells whether it is there."""
+    session = _session(context)
+    session.take(store=store, json=json, quiet=quiet, no_progress=False, verbose=verbose)
+
+    async def body(blobs: Blob) -> BlobStat:
+        return await blobs.stat(key)
+
+    return session.perform("stat", body, describe_stat)
+
+
+@app.command(epilog=EXIT_CODES_HELP)
+def rm(
+    context: typer.Context,
+    keys: Annotated[list[str], typer.Argument(metavar="KEY", help="Keys. Those that begin with '-' come after '--'.")],
+    store: Store = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> int:
+    """Delete blobs. One that isn't there is no error; one that can't be deleted doesn't keep the others."""
+    session = _session(context)
+    session.take(store=store, json=json, quiet=quiet, no_progress=False, verbose=verbose)
+
+    async def body(blobs: Blob) -> dict[str, BlobError | OSError | None]:
+        outcome: dict[str, BlobError | OSError | None] = dict.fromkeys(keys)
+        limiter = anyio.CapacityLimiter(_DELETES_AT_ONCE)
+
+        async def delete(key: str) -> None:
+            async with limiter:
+                try:
+                    await blobs.delete(key)
+                except (BlobError, OSError) as error:
+                    outcome[key] = error
+
+        async with task_group() as group:
+            for key in outcome:
+                group.start_soon(delete, key)
+        return outcome
+
+    return session.perform("rm", body, describe_removal)
+
+
+def run(arguments: Sequence[str], guard: SignalGuard) -> int:
+    """Run one command line. Nothing is raised but `KeyboardInterrupt` where no guard is installed.
+
+    Args:
+        arguments: The command line, without the program's name.
+        guard: What ends the command on a signal.
+
+    Returns:
+        The exit code.
+    """
+    session = Session(guard)
+    try:
+        # Given as a list, the arguments are not expanded on Windows: keys are no file names.
+        code = typer.main.get_command(app).main(
+            args=list(arguments) or ["--help"], prog_name="asyncblob", standalone_mode=False, obj=session
+        )
+    except _USAGE_ERROR as error:
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context is not None else "asyncblob"
+        complain(f"error: {_usage_message(error)}; see '{path} --help'")
+        return ExitCode.USAGE
+    except SystemExit as exit_:  # typer's own way out of a completion or a closed pipe
+        code = exit_.code
+    except Exception as error:  # noqa: BLE001 - reported; nothing but a line and a code leaves the command
+        return report(error, verbose=session.verbose)
+    if not arguments:
+        return ExitCode.USAGE
+    return code if isinstance(code, int) else ExitCode.DONE
+
+
+def _usage_message(error: Exception) -> str:
+    format_message: Callable[[], str] = getattr(error, "format_message", error.__str__)
+    return format_message().rstrip(".")

@@ -1,0 +1,104 @@
+"""What a command has to say when it is done: a line for people, an object for programs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping
+from datetime import UTC
+
+from asyncblob.blob import BlobStat, TransferInfo
+from asyncblob.cli.exits import ExitCode, exit_code, report
+from asyncblob.cli.output import discard_stdout, format_duration, format_size, printable, write_line
+
+__all__ = ["Result", "describe_removal", "describe_stat", "describe_transfer", "write_result"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What came out of a command.
+
+    Attributes:
+        line: For people; ``""`` where there is nothing to say.
+        fields: For programs: what `json.dumps` takes.
+        errors: What went wrong on the way.
+    """
+
+    line: str
+    fields: Mapping[str, object]
+    errors: tuple[Exception, ...] = ()
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The exit code of the first error, if any."""
+        return exit_code(self.errors[0]) if self.errors else ExitCode.DONE
+
+
+def describe_transfer(done: str, info: TransferInfo) -> Result:
+    """Describe an upload or a download: ``"uploaded 12.3 MB in 0.5 s (24.6 MB/s), sha256:…"``.
+
+    Args:
+        done: ``"uploaded"`` or ``"downloaded"``.
+        info: What it returned.
+    """
+    line = (
+        f"{done} {format_size(info.bytes_transferred)} in {format_duration(info.duration)}"
+        f" ({format_size(info.transfer_speed * 1e6)}/s), {info.checksum or 'no checksum'}"
+    )
+    return Result(line, dataclasses.asdict(info))
+
+
+def describe_stat(stat: BlobStat) -> Result:
+    """Describe a blob. Its time is in ISO 8601, in UTC."""
+    modified = stat.modified.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    details = [f"{format_size(stat.size)} ({stat.size} bytes)", f"modified {modified}"]
+    if stat.etag:
+        details.append(f"etag {stat.etag}")
+    if stat.checksum:
+        details.append(stat.checksum)
+    details.extend(f"{name}={value}" for name, value in stat.metadata.items())
+    fields = {
+        "key": stat.key,
+        "size": stat.size,
+        "modified": modified,
+        "etag": stat.etag,
+        "checksum": stat.checksum,
+        "metadata": dict(stat.metadata),
+    }
+    return Result(f"{stat.key}: {', '.join(details)}", fields)
+
+
+def describe_removal(outcome: Mapping[str, Exception | None]) -> Result:
+    """Describe what became of the keys that were to be deleted.
+
+    Args:
+        outcome: For each key the error, or None if it is gone.
+    """
+    deleted = [key for key, error in outcome.items() if error is None]
+    errors = tuple(error for error in outcome.values() if error is not None)
+    line = f"deleted {deleted[0]}" if len(deleted) == 1 else f"deleted {len(deleted)} keys" if deleted else ""
+    return Result(line, {"deleted": deleted}, errors)
+
+
+def write_result(result: Result, *, as_json: bool, quiet: bool) -> int:
+    """Write a result on stdout.
+
+    Returns:
+        0, or the exit code if it can't be written: quietly if nobody reads it, else with an error line.
+    """
+    if as_json:
+        text = json.dumps(result.fields, allow_nan=False)
+    elif result.line and not quiet:
+        text = printable(result.line)
+    else:
+        return ExitCode.DONE
+    try:
+        write_line(sys.stdout, text)
+    except BrokenPipeError:
+        discard_stdout()
+        return ExitCode.BROKEN_PIPE
+    except OSError as error:
+        discard_stdout()
+        return report(error, verbose=False)
+    return ExitCode.DONE

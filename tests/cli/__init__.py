@@ -1,0 +1,1 @@
+"""Tests of the command line: in this process with a fake store, and as the program that users run."""
