@@ -39,8 +39,8 @@ def run(argv: Sequence[str], *, stop: StopFlag, grace_seconds: float) -> Command
             pass
     finally:
         _end(process, grace_seconds)
-        stdout.close()
-        stderr.close()
+        stdout.finish()
+        stderr.finish()
     stop.check()
     return CommandResult(stdout.capture.text(), stderr.capture.text(), process.returncode)
 
@@ -56,16 +56,16 @@ class _Pump:
         self._thread.start()
 
     def _read(self) -> None:
-        while data := self._pipe.read(READ_BYTES):
-            self.capture.feed(data)
+        # The thread closes the pipe, too: under a read, nobody else could.
+        with self._pipe:
+            while data := self._pipe.read(READ_BYTES):
+                self.capture.feed(data)
 
-    def close(self) -> None:
-        """Wait a moment for the pipe's end and close it; closing it under a read would block."""
+    def finish(self) -> None:
+        """Wait a moment for the pipe's end."""
         self._thread.join(LEFTOVER_GRACE_SECONDS)
         if self._thread.is_alive():
-            logger.error("a process that nsc has left behind holds its pipe; the thread %s waits", self._thread.name)
-        else:
-            self._pipe.close()
+            logger.error("a process that was left behind holds its pipe; the thread %r reads on", self._thread.name)
 
 
 def _end(process: subprocess.Popen[bytes], grace_seconds: float) -> None:

@@ -13,9 +13,11 @@ __all__ = ["REDACTED", "redact"]
 
 REDACTED = "[redacted]"
 
-# One character of a token or a URL. A hyphen at the end of a line goes on in the next.
-_TOKEN = r"(?:[A-Za-z0-9._~+/=]|-(?:\r?\n)?)"  # noqa: S105 - a pattern, no password
-_URL = r"(?:[^\s\"'<>`-]|-(?:\r?\n)?)"
+# A hyphen at the end of a line goes on in the next.
+_HYPHEN = r"-(?:\r?\n)?"
+# One character of a token, and of a URL.
+_TOKEN = rf"(?:[A-Za-z0-9._~+/=]|{_HYPHEN})"
+_URL = rf"(?:[^\s\"'<>`-]|{_HYPHEN})"
 
 # A whole URL, so that its parts are looked at once, whether there is a query or not.
 _WHOLE_URL = re.compile(rf"\b([a-z][a-z0-9+.]{{0,15}}://)({_URL}+)", re.IGNORECASE)
@@ -30,7 +32,9 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(rf"\b(bearer|basic)(\s+){_TOKEN}{{6,}}", re.IGNORECASE), rf"\1\2{REDACTED}"),
     # "name": "value", name="value" and name=value, where the name says that it is secret.
     (
-        re.compile(rf"({_NAMES}[\"']?\s?[=:]\s?)(?:\"[^\"\n]+\"?|'[^'\n]+'?)", re.IGNORECASE),
+        re.compile(
+            rf"({_NAMES}[\"']?\s?[=:]\s?)(?:\"(?:[^\"\n-]|{_HYPHEN})+\"?|'(?:[^'\n-]|{_HYPHEN})+'?)", re.IGNORECASE
+        ),
         rf"\1{REDACTED}",
     ),
     (re.compile(rf"({_NAMES}\s?=\s?)(?!\[){_TOKEN}+", re.IGNORECASE), rf"\1{REDACTED}"),

@@ -18,7 +18,7 @@ from asyncblob.engine.cancellation import finish, task_group
 from asyncblob.engine.lifecycle import Lifecycle
 from asyncblob.engine.progress import ProgressMeter
 from asyncblob.engine.threads import run_in_thread
-from asyncblob.errors import BlobChangedError, CommandError, CommandNotFoundError, IntegrityError
+from asyncblob.errors import BlobChangedError, BlobError, CommandError, CommandNotFoundError, IntegrityError
 from asyncblob.files.directory import naming
 from asyncblob.files.publish import PendingDirectory
 from asyncblob.files.source import Source
@@ -198,7 +198,7 @@ class NscStore(Blob):
 
     def _failure(
         self, result: CommandResult, operation: str, name: str, path: str, *, exists: bool | None = None
-    ) -> Exception:
+    ) -> BlobError:
         error = diagnose(result, operation, (path,), exists=exists)
         if isinstance(error.__cause__, CommandError):
             error.__cause__.with_context(operation=operation, key=name, store=self._lifecycle.store)
@@ -241,9 +241,9 @@ def _find_program() -> str:
     found = shutil.which(PROGRAM)
     if found is None:
         raise CommandNotFoundError(
-            "there is no program `nsc` on PATH; install Namespace's command line with "
-            "`curl -fsSL https://get.namespace.so/cloud/install.sh | sh` or `brew install namespacelabs/namespace/nsc`, "
-            "and run `nsc login`"
+            "there is no program `nsc` on PATH; install Namespace's command line, with `curl -fsSL "
+            "https://get.namespace.so/cloud/install.sh | sh` or `brew install namespacelabs/namespace/nsc`, and run "
+            "`nsc login`"
         )
     return os.path.abspath(found)
 

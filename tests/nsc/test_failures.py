@@ -107,12 +107,8 @@ async def test_other_failed_upload(store: NscStore, nsc: Standin, dest: Path, mo
     assert files_below(nsc.state / "artifacts") == {"main", "main/key"}
 
 
-@pytest.mark.parametrize(
-    ("mode", "expected"), [("not_logged_in", CredentialsError), ("denied", AccessDeniedError)]
-)
-async def test_refused_upload(
-    store: NscStore, nsc: Standin, dest: Path, mode: str, expected: type[BlobError]
-) -> None:
+@pytest.mark.parametrize(("mode", "expected"), [("not_logged_in", CredentialsError), ("denied", AccessDeniedError)])
+async def test_refused_upload(store: NscStore, nsc: Standin, dest: Path, mode: str, expected: type[BlobError]) -> None:
     """An upload without a login or a permission says which."""
     nsc.set_mode(mode)
     with pytest.raises(expected) as caught:
@@ -139,11 +135,13 @@ async def test_another_program_called_nsc(store: NscStore, nsc: Standin, dest: P
 async def test_secrets_stay_out(store: NscStore, nsc: Standin, dest: Path) -> None:
     """A token and a signature that `nsc` prints are nowhere in the error, while the reason is."""
     nsc.set_mode("secret", describe="failed")
-    with pytest.raises(CommandError, match="failed to HEAD https://bucket.example/x") as caught:
+    with pytest.raises(CommandError, match=r"failed to HEAD https://bucket\.example/x") as caught:
         await store.download("key", dest)
-    for text in (str(caught.value), repr(caught.value), repr(caught.value.__dict__)):
-        assert standin.SECRET not in text.replace("\n", "")
-        assert standin.SIGNATURE not in text.replace("\n", "")
+    assert caught.value.result is not None
+    for text in (str(caught.value), caught.value.result.stderr.replace("\n", "")):
+        assert "bearer" in text
+        assert standin.SECRET not in text
+        assert standin.SIGNATURE not in text
 
 
 @pytest.mark.parametrize("mode", ["no_file", "directory", "symlink", "help"])
@@ -221,7 +219,7 @@ async def test_ten_megabytes_of_stderr(store: NscStore, nsc: Standin, dest: Path
 async def test_much_output_is_kept_in_part(store: NscStore, nsc: Standin, dest: Path) -> None:
     """Of a failure's long output the beginning and the end are kept, and a note of what was dropped."""
     nsc.install("#!/bin/sh\necho first >&2\nyes 'progress 0123456789' | head -c 3000000 >&2\necho last >&2\nexit 7\n")
-    with pytest.raises(CommandError, match=r"exit status 7: …progress.* last$") as caught:
+    with pytest.raises(CommandError, match=r"exit status 7: ….*progress.* last$") as caught:
         await store.upload(dest, "new")
     assert caught.value.result is not None
     stderr = caught.value.result.stderr
@@ -275,7 +273,7 @@ async def test_no_nsc(nsc: Standin, dest: Path, monkeypatch: pytest.MonkeyPatch)
             lambda: store.download("key", dest),
         ]
         for call in calls:
-            with pytest.raises(CommandNotFoundError, match=r"https://get.namespace.so/cloud/install.sh") as caught:
+            with pytest.raises(CommandNotFoundError, match=r"https://get\.namespace\.so/cloud/install\.sh") as caught:
                 await call()
             assert caught.value.result is None
         assert_untouched(dest)
