@@ -10,7 +10,7 @@ from asyncblob.errors import InvalidPathError
 from asyncblob.files import operations
 from asyncblob.files.directory import Directory
 
-__all__ = ["Destination"]
+__all__ = ["Destination", "make_directories", "sync_parents"]
 
 
 class Destination:
@@ -46,19 +46,51 @@ class Destination:
         try:
             directory = Directory.open(parent)
         except FileNotFoundError:
-            made = _make_directories(parent)
+            made = make_directories(parent)
             directory = Directory.open(parent)
         return cls(path, directory, made)
 
     def sync(self) -> None:
         """Bring the directory's entries to the disk, and those that lead to it as far as they are new."""
         operations.sync_directory(self.directory)
-        for path in reversed(self.made):
-            parent = Directory.open(os.path.dirname(path))
-            try:
-                operations.sync_directory(parent)
-            finally:
-                parent.close()
+        sync_parents(self.made)
+
+
+def make_directories(path: str) -> list[str]:
+    """Make a directory and those above it, as far as they are missing; return those that were, outermost first.
+
+    Raises:
+        OSError: One can't be made.
+    """
+    missing: list[str] = []
+    while not os.path.isdir(path):
+        missing.append(path)
+        parent = os.path.dirname(path)
+        if parent == path:
+            break
+        path = parent
+    made: list[str] = []
+    for one in reversed(missing):
+        try:
+            operations.make_directory(Directory(os.path.dirname(one), None), os.path.basename(one))
+        except FileExistsError:
+            continue  # somebody else was quicker; or it is no directory, which opening it will tell
+        made.append(one)
+    return made
+
+
+def sync_parents(made: list[str]) -> None:
+    """Bring the names of directories that were made to the disk, innermost first.
+
+    Raises:
+        OSError: That failed.
+    """
+    for path in reversed(made):
+        parent = Directory.open(os.path.dirname(path))
+        try:
+            operations.sync_directory(parent)
+        finally:
+            parent.close()
 
 
 def _resolve(dest_path: str) -> str:
@@ -76,21 +108,3 @@ def _resolve(dest_path: str) -> str:
             raise InvalidPathError(f"{dest_path!r} is a device, a FIFO or a socket; name a regular file or a new one")
     # A dangling link is followed too, as open(…, "w") does.
     return os.path.realpath(path) if os.path.islink(path) else path
-
-
-def _make_directories(path: str) -> list[str]:
-    missing: list[str] = []
-    while not os.path.isdir(path):
-        missing.append(path)
-        parent = os.path.dirname(path)
-        if parent == path:
-            break
-        path = parent
-    made: list[str] = []
-    for one in reversed(missing):
-        try:
-            operations.make_directory(Directory(os.path.dirname(one), None), os.path.basename(one))
-        except FileExistsError:
-            continue  # somebody else was quicker; or it is no directory, which opening it will tell
-        made.append(one)
-    return made

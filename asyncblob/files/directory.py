@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from asyncblob.errors import BlobError
+
 __all__ = ["HAS_DIRECTORY_DESCRIPTORS", "Directory", "naming"]
 
 HAS_DIRECTORY_DESCRIPTORS = sys.platform != "win32"
@@ -95,8 +97,6 @@ def naming(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        error.filename = path
-        # Only what names two files has an attribute `filename2` that is shown.
-        if error.filename2 is not None:
-            error.filename2 = None
+        if not isinstance(error, BlobError):  # one of which, `BlobNotFoundError`, names a key
+            error.filename, error.filename2 = path, None
         raise

@@ -21,10 +21,12 @@ if sys.platform != "win32":
 
 __all__ = [
     "LockState",
+    "check_space",
     "clone",
     "copy_range",
     "flush_file",
     "make_directory",
+    "open_existing",
     "open_lock",
     "open_new",
     "read_at",
@@ -65,6 +67,12 @@ def open_new(directory: Directory, name: str, mode: int = 0o666) -> int:
     """Create a file for reading and writing that must not exist yet; its mode is `mode` less the umask."""
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_FOLLOW | _PLAIN
     return os.open(directory.at(name), flags, mode, dir_fd=directory.fd)
+
+
+def open_existing(directory: Directory, name: str) -> int:
+    """Open a file for reading. A symlink is not followed (ELOOP), and a FIFO not waited for."""
+    flags = os.O_RDONLY | _NO_FOLLOW | getattr(os, "O_NONBLOCK", 0) | _PLAIN
+    return os.open(directory.at(name), flags, dir_fd=directory.fd)
 
 
 def open_lock(directory: Directory, name: str, *, create: bool) -> int:
@@ -114,6 +122,19 @@ def reserve(fd: int, size_bytes: int) -> None:
         else:
             return
     os.ftruncate(fd, size_bytes)
+
+
+def check_space(fd: int, size_bytes: int) -> None:
+    """Find a full disk now rather than later, without the writes that `reserve` costs on a file system in memory.
+
+    Raises:
+        OSError: ENOSPC: the file system of this file has less free space.
+    """
+    if sys.platform != "win32":
+        status = os.fstatvfs(fd)
+        # Some network and user-space file systems don't say: they have no blocks at all.
+        if status.f_blocks and status.f_bfree * status.f_frsize < size_bytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def clone(source_fd: int, target_fd: int) -> bool:

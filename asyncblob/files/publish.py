@@ -55,6 +55,7 @@ class PendingFile:
         fd: Its descriptor, for reading and writing; -1 when it has been committed or discarded.
         path: The temporary path.
         dest: The path that it will get; a symlink at the destination has been followed.
+        published: Whether it has got it.
     """
 
     def __init__(self, destination: Destination, name: str, fd: int, *, owns_directory: bool) -> None:
@@ -65,6 +66,7 @@ class PendingFile:
         self.fd = fd
         self.path = os.path.join(self._directory.path, name)
         self.dest = destination.path
+        self.published = False
 
     @classmethod
     def create(cls, dest_path: str, *, mode: int = 0o666) -> Self:
@@ -90,27 +92,34 @@ class PendingFile:
                 raise
 
     @classmethod
-    def create_in(cls, directory: Directory, name: str, *, mode: int = 0o666) -> Self:
+    def create_in(cls, directory: Directory, name: str, *, mode: int = 0o666, sweeping: bool = True) -> Self:
         """Begin a file that is to be called `name` in a directory that the caller opened, and will close afterwards.
 
         Nothing is followed: what has that name is replaced, be it a symlink.
 
+        Args:
+            directory: Where it goes.
+            name: What it will be called.
+            mode: As for `create`.
+            sweeping: Whether to look for orphans; once is enough where several files are made.
+
         Raises:
             OSError: The file can't be made there.
         """
-        path = os.path.join(directory.path, name)
-        with naming(path):
-            return cls._create(Destination(path, directory, []), mode, owns_directory=False)
+        destination = Destination(os.path.join(directory.path, name), directory, [])
+        with naming(destination.path):
+            return cls._create(destination, mode, owns_directory=False, sweeping=sweeping)
 
     @classmethod
-    def _create(cls, destination: Destination, mode: int, *, owns_directory: bool) -> Self:
+    def _create(cls, destination: Destination, mode: int, *, owns_directory: bool, sweeping: bool = True) -> Self:
         directory = destination.directory
         for _ in range(_CREATE_ATTEMPTS):
             name = _temporary_name()
             fd = operations.open_new(directory, name, mode)
             try:
                 if operations.try_lock(fd) is not LockState.BUSY and directory.holds(name, fd):
-                    sweep(directory, os.fstat(fd).st_mtime_ns)
+                    if sweeping:
+                        sweep(directory, os.fstat(fd).st_mtime_ns)
                     return cls(destination, name, fd, owns_directory=owns_directory)
             except BaseException:
                 os.close(fd)
@@ -129,7 +138,7 @@ class PendingFile:
             operations.reserve(self.fd, size)
 
     def commit(self, *, fsync: bool, mode: int | None = None, mtime_ns: int | None = None) -> None:
-        """Publish the file, replacing what is at the destination, and close it.
+        """Publish the file, replacing what is at the destination, and close it: `seal` and `publish` in one.
 
         Args:
             fsync: Whether the file, its name and the directories that were made for it shall be on the disk when
@@ -143,7 +152,15 @@ class PendingFile:
             OSError: The file could not be published, and the destination is untouched; or, if it was only the fsync of
                 a directory that failed, it is published but might not survive a power failure.
         """
-        directory = self._directory
+        self.seal(fsync=fsync, mode=mode, mtime_ns=mtime_ns)
+        self.publish(fsync=fsync)
+
+    def seal(self, *, fsync: bool, mode: int | None = None, mtime_ns: int | None = None) -> None:
+        """Make the file ready to be published: the part of `commit` that may take long.
+
+        Raises:
+            OSError: What was written did not reach the disk; the file has been discarded.
+        """
         with naming(self.dest):
             try:
                 self._restore(mode, mtime_ns)
@@ -151,6 +168,19 @@ class PendingFile:
                     operations.sync_file(self.fd)
                 else:
                     operations.flush_file(self.fd)
+            except BaseException:
+                self.discard()
+                raise
+
+    def publish(self, *, fsync: bool) -> None:
+        """Let the sealed file take its name: the part of `commit` that others see.
+
+        Raises:
+            OSError: As for `commit`.
+        """
+        directory = self._directory
+        with naming(self.dest):
+            try:
                 if sys.platform == "win32":
                     self._close_file()  # an open file can't be renamed there
                 operations.replace(directory, self._name, directory, self._destination.name)
@@ -158,6 +188,7 @@ class PendingFile:
                 self.discard()
                 raise
             self._name = ""
+            self.published = True
             try:
                 self._close_file()
                 if fsync:
