@@ -12,15 +12,17 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from functools import partial
+from typing import TypeVar, TypeVarTuple, Unpack
 
 import anyio
 import anyio.abc
 import anyio.lowlevel
 
-__all__ = ["finish", "settle", "task_group"]
+__all__ = ["TaskGroup", "finish", "settle", "task_group"]
 
 T = TypeVar("T")
+Args = TypeVarTuple("Args")
 
 
 async def settle(
@@ -85,29 +87,70 @@ async def finish(
     return future.result()
 
 
+class TaskGroup:
+    """What `task_group` hands out: starts tasks, and knows which of them did not come to an end of their own.
+
+    Attributes:
+        cancel_scope: Cancels all tasks of the group.
+        unfinished: How many tasks have not returned. One that failed or was cancelled stays counted.
+    """
+
+    def __init__(self, group: anyio.abc.TaskGroup) -> None:
+        self._group = group
+        self._finished: asyncio.Future[None] | None = None
+        self.cancel_scope = group.cancel_scope
+        self.unfinished = 0
+
+    def start_soon(self, function: Callable[[Unpack[Args]], Awaitable[object]], *args: *Args) -> None:
+        """Start a task that runs a function with these arguments."""
+        self.unfinished += 1
+        self._group.start_soon(self._run, partial(function, *args))
+
+    async def wait_finished(self) -> None:
+        """Wait until every task has finished. A task that fails, or that is cancelled, cancels the group instead."""
+        while self.unfinished:
+            self._finished = asyncio.get_running_loop().create_future()
+            await self._finished
+
+    async def _run(self, function: Callable[[], Awaitable[object]]) -> None:
+        await function()
+        self.unfinished -= 1
+        if not self.unfinished and self._finished is not None and not self._finished.done():
+            self._finished.set_result(None)
+
+
 @asynccontextmanager
-async def task_group() -> AsyncIterator[anyio.abc.TaskGroup]:
+async def task_group() -> AsyncIterator[TaskGroup]:
     """An anyio task group whose failure is one exception, not a group of them.
 
     The first error cancels the siblings, waits for them and is raised as it is. A cancellation of the caller wins
-    over errors of the children.
+    over errors of the children. A child that was cancelled from elsewhere has not done its work: that ends the group
+    with a `CancelledError`, where anyio would cancel the siblings and end as if all were well.
     """
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - anyio's asyncio backend always runs in a task
     before = task.cancelling()
     cancelled: asyncio.CancelledError | None = None
+    ended_by_body = False
     try:
-        async with anyio.create_task_group() as group:
+        async with anyio.create_task_group() as inner:
+            group = TaskGroup(inner)
             try:
                 yield group
+                ended_by_body = inner.cancel_scope.cancel_called
+                if not ended_by_body:
+                    # Here, not in anyio's exit, which would lose the caller's CancelledError where a child fails too.
+                    await group.wait_finished()
             except asyncio.CancelledError as error:
-                cancelled = error
+                if not inner.cancel_scope.cancel_called:
+                    cancelled = error
                 raise
+        if group.unfinished and not ended_by_body:
+            raise asyncio.CancelledError("a task that this one waits for was cancelled from elsewhere")
         return
     except BaseExceptionGroup as failures:
-        first: BaseException = failures
-        while isinstance(first, BaseExceptionGroup):
-            first = first.exceptions[0]
+        # anyio wraps exactly once: a group inside is one that a child or the body has raised itself.
+        first = failures.exceptions[0]
     if task.cancelling() > before:
         await anyio.lowlevel.checkpoint_if_cancelled()
         raise cancelled or asyncio.CancelledError()
