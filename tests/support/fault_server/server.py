@@ -79,6 +79,7 @@ class FaultServer(S3Endpoint):
     Its settings may be changed at any time: `s3.policy`, `answers_continue`, `keeps_alive`, `clock_offset_seconds`.
 
     Attributes:
+        port: Of 127.0.0.1.
         s3: The service; `s3.storage` is what it holds.
         requests: All requests in order of their heads' arrival.
         answers_continue: Whether ``Expect: 100-continue`` is answered; False: as servers that ignore it.
@@ -94,7 +95,8 @@ class FaultServer(S3Endpoint):
         self._listener.bind(("127.0.0.1", 0))
         self._listener.listen(BACKLOG)
         self._listener.setblocking(False)
-        super().__init__(f"http://127.0.0.1:{self._listener.getsockname()[1]}")
+        self.port: int = self._listener.getsockname()[1]
+        super().__init__(f"http://127.0.0.1:{self.port}")
         self.s3 = S3()
         self.s3.storage.buckets[BUCKET] = Bucket()
         self.requests: list[Request] = []
