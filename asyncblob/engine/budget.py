@@ -152,7 +152,7 @@ class Share:
         except BaseException:
             if future.done() and not future.cancelled():
                 future.result().release()
-            else:
+            elif waiter in self._waiters:  # else it was passed over meanwhile
                 self._waiters.remove(waiter)
                 if not self._waiters:
                     self._budget.dequeue(self)
@@ -160,8 +160,10 @@ class Share:
             raise
 
     def take(self) -> None:
-        """Give a ticket to the first waiter. Called by the budget."""
+        """Give a ticket to the first waiter, or pass it over if it was cancelled. Called by the budget."""
         memory_bytes, future = self._waiters.popleft()
+        if future.done():  # cancelled, though its task has not come to its next step yet
+            return
         ticket = Ticket(self, memory_bytes)
         self._held.add(ticket)
         self.memory_held += memory_bytes
@@ -170,10 +172,7 @@ class Share:
         budget.memory_held += memory_bytes
         budget.memory_peak = max(budget.memory_peak, budget.memory_held)
         budget.requests_held += 1
-        if future.done():  # cancelled, and about to remove itself
-            ticket.release()
-        else:
-            future.set_result(ticket)
+        future.set_result(ticket)
 
     def give_back(self, ticket: Ticket) -> None:
         """Take a ticket back. Called by the ticket, once."""
