@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-import botocore.loaders
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 
@@ -24,8 +24,11 @@ SECRET_KEY = "asyncblob/test+secret/0123456789abcdefgh"
 REGION = "us-east-1"
 BUCKET = "asyncblob-test"
 
-# Reading S3's API model takes most of the time that a new client needs; a loader keeps what it has read.
-_loader = botocore.loaders.create_loader()
+
+@functools.cache
+def _session() -> AioSession:
+    """One for all: reading the API model and registering handlers takes most of the time that a client needs."""
+    return AioSession()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, order=True)
@@ -77,9 +80,7 @@ class S3Endpoint:
             "s3": {"addressing_style": "path"},
             **config,
         }
-        session = AioSession()
-        session.register_component("data_loader", _loader)
-        async with session.create_client(
+        async with _session().create_client(
             "s3",
             region_name=self.region,
             endpoint_url=self.endpoint,
