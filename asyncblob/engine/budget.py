@@ -11,7 +11,8 @@ don't starve. A transfer never waits for a ticket while it holds one that it won
 deadlock. A part that needs more than the whole budget gets the whole budget.
 
 A throttled service (503 SlowDown) halves the number of requests in flight; each reply that is not throttled brings it
-back by a fraction: additive increase, multiplicative decrease, as TCP does it.
+back by a fraction: additive increase, multiplicative decrease, as TCP does it, and as with TCP a whole window of
+requests that is refused counts once.
 
 Not bounded here: what the sockets hold in the kernel, and what the HTTP library buffers (about 0.25 MiB a connection).
 """
@@ -54,7 +55,13 @@ class Budget:
         return Share(self, concurrency)
 
     def throttled(self) -> None:
-        """The service asked to slow down: halve the requests in flight."""
+        """The service asked to slow down: halve the requests in flight.
+
+        Once for all requests that were in flight then: while there are more of them than allowed, an earlier halving
+        has not shown its effect yet. A service that is too busy refuses many at once.
+        """
+        if self.requests_held > self.requests_allowed:
+            return
         self._allowed = max(1.0, min(self._allowed, float(max(self.requests_held, 1))) / 2)
 
     def succeeded(self) -> None:
