@@ -72,9 +72,12 @@ class FileMetadata:
         return from_fields(load_object(text))
 
 
+_FIELD_NAMES = tuple(field.name for field in dataclasses.fields(FileMetadata))
+
+
 def to_fields(metadata: FileMetadata) -> dict[str, Any]:
     """The JSON object of a sidecar, in the order of the Go package."""
-    fields = dataclasses.asdict(metadata)
+    fields: dict[str, Any] = {name: getattr(metadata, name) for name in _FIELD_NAMES}
     if not metadata.sha256:
         del fields["sha256"]
     return fields
@@ -140,11 +143,13 @@ def _take(fields: dict[str, Any], name: str, default: T) -> T:
         raise IntegrityError(
             f"the metadata is damaged: its {name} is a {type(value).__name__}, not a {type(default).__name__}"
         )
-    if type(value) is int and not -(2**63) <= value < 2**63:
+    if isinstance(value, str):
+        return _valid_unicode(value)
+    if not -(2**63) <= value < 2**63:
         raise IntegrityError(f"the metadata is damaged: its {name} has more than 64 bits")
-    return _valid_unicode(value) if type(value) is str else value
+    return value
 
 
 def _valid_unicode(text: str) -> str:
     # A lone surrogate, which JSON's "\ud800" gives, can't be written as UTF-8. Go replaces it, and so do we.
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

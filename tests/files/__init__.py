@@ -1,0 +1,1 @@
+"""Tests of `asyncblob.files`: sources, atomic publication, sweeping, copying."""
