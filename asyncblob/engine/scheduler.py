@@ -18,8 +18,8 @@ async def run_parts(
 ) -> None:
     """Work on parts concurrently, within a share of the store's budget.
 
-    The next part is taken from the iterable only when there is a ticket for it, so parts may be made lazily, and no
-    more tasks exist than parts are in flight.
+    Parts may be made lazily: the next one is taken from the iterable when the one before it has its ticket, so at most
+    one exists that is not in flight, and no more tasks exist than tickets.
 
     Args:
         parts: What to work on, in order.
@@ -34,6 +34,10 @@ async def run_parts(
     async def run(part: P, ticket: Ticket) -> None:
         try:
             await work(part)
+        except BaseException:
+            # Before the ticket goes back: no other part shall begin with it, only to be cancelled.
+            group.cancel_scope.cancel()
+            raise
         finally:
             ticket.release()
 
