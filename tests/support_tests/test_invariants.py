@@ -115,7 +115,7 @@ async def test_loop_lag() -> None:
     """A loop that is blocked is late, one that sleeps is not."""
     async with LoopLag() as lag:
         await asyncio.sleep(0.1)
-    assert len(lag.samples) > 10
+    assert len(lag.samples) >= 3
     assert lag.median < 0.05
     async with LoopLag() as lag:
         await asyncio.sleep(0.01)
