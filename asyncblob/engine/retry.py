@@ -131,8 +131,9 @@ async def with_retries(
             verdict = await judge(failure)
             if verdict.error is failure:
                 raise
-            if verdict.error is not None and verdict.decision is Decision.FAIL:
-                raise verdict.error from failure
+            error = verdict.error
+            if error is not None and verdict.decision is Decision.FAIL:
+                raise _counted(error, attempts, clock() - begun) from failure
             if verdict.decision is Decision.FAIL:
                 why = "trying again can't help"
             elif attempts >= policy.max_attempts:
@@ -146,11 +147,18 @@ async def with_retries(
                     await sleep(policy.backoff_seconds(attempts, dice))
                 continue
             seconds = clock() - begun
-            raise verdict.error or TransferError(
-                f"{verdict.reason or type(failure).__name__}, after {attempts} attempt(s) in {seconds:.1f} s; {why}",
-                attempts=attempts,
-                seconds=seconds,
-            ) from failure
+            if error is None:
+                reason = verdict.reason or type(failure).__name__
+                error = TransferError(f"{reason}, after {attempts} attempt(s) in {seconds:.1f} s; {why}")
+            raise _counted(error, attempts, seconds) from failure
         else:
             budget.succeeded()
             return result
+
+
+def _counted(error: BlobError, attempts: int, seconds: float) -> BlobError:
+    """The error, with what only the one who counts knows."""
+    if isinstance(error, TransferError):
+        error.attempts = attempts
+        error.seconds = seconds
+    return error

@@ -107,7 +107,7 @@ def _judge_service(failure: ServiceFailure, bucket: str) -> Verdict:
                 "403 of a missing key too)"
             ),
         )
-    return Verdict(Decision.FAIL, TransferError(f"{failure}; trying again can't help", attempts=1))
+    return Verdict(Decision.FAIL, TransferError(f"{failure}; trying again can't help"))
 
 
 def _skew_error(failure: ServiceFailure) -> TransferError:
@@ -118,4 +118,4 @@ def _skew_error(failure: ServiceFailure) -> TransferError:
         how_far = "by more than the service allows"
     else:
         how_far = f"{abs(skew):.0f} seconds {'behind' if skew > 0 else 'ahead of'} the service's"
-    return TransferError(f"this machine's clock is {how_far}; set the clock ({failure})", attempts=1)
+    return TransferError(f"this machine's clock is {how_far}; set the clock ({failure})")
