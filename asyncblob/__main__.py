@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 
-from asyncblob.cli.output import complain
 from asyncblob.cli.signals import SignalGuard
 
 __all__ = ["main"]
@@ -26,6 +25,8 @@ def main() -> int:
     """
     guard = SignalGuard()
     guard.install()
+    from asyncblob.cli.output import complain
+
     try:
         import rich  # noqa: F401 - to miss it here, and not when the first bar is drawn
 

@@ -15,7 +15,7 @@ import anyio
 import typer
 
 import asyncblob
-from asyncblob.blob import Blob, BlobStat, Opening, TransferInfo
+from asyncblob.blob import Blob, BlobStat, TransferInfo
 from asyncblob.cli import logs
 from asyncblob.cli.bar import transfer_bar
 from asyncblob.cli.exits import EXIT_CODES_HELP, ExitCode, check_store_url, report
@@ -24,6 +24,7 @@ from asyncblob.cli.results import Result, describe_removal, describe_stat, descr
 from asyncblob.cli.signals import Interrupted, SignalGuard
 from asyncblob.engine.cancellation import task_group
 from asyncblob.errors import BlobError
+from asyncblob.stores import open_store
 
 __all__ = ["run"]
 
@@ -65,13 +66,6 @@ File = typer.Argument(metavar="FILE", help="A file. If it begins with '-', write
 Key = typer.Argument(metavar="KEY", help="The blob's key. If it begins with '-', write it after '--'.")
 
 
-def open_store(url: str) -> Opening[Blob]:
-    """`asyncblob.stores.open_store`, imported when it is needed: help and usage errors do without the backends."""
-    from asyncblob import stores
-
-    return stores.open_store(url)
-
-
 @dataclasses.dataclass
 class Session:
     """What the options of one command line say, and what runs its commands."""
@@ -85,7 +79,8 @@ class Session:
 
     def take(self, *, store: str | None, json: bool, quiet: bool, no_progress: bool, verbose: bool) -> None:
         """Take the options of one level of the command line; a deeper level's store wins."""
-        self.store = store or self.store
+        if store is not None:  # an empty one is an error later: ``--store "$UNSET"`` must not mean the default
+            self.store = store
         self.json |= json
         self.quiet |= quiet
         self.no_progress |= no_progress
@@ -110,7 +105,7 @@ class Session:
         logs.configure(verbose=self.verbose)
 
         async def with_store() -> T:
-            url = self.store or os.environ.get(STORE_VARIABLE) or DEFAULT_STORE
+            url = self.store if self.store is not None else os.environ.get(STORE_VARIABLE) or DEFAULT_STORE
             check_store_url(url)
             async with open_store(url) as store:
                 return await body(store)

@@ -22,7 +22,11 @@ _REDRAW_INTERVAL_SECONDS = 0.2
 _SPEED_WINDOW_SECONDS = 10.0
 """The speed is the mean over this time; after it a transfer that has stalled shows none."""
 
-_LABEL_MAX_LENGTH = 32
+_LABEL_LENGTHS = range(12, 33)
+"""The shortest and the longest label, whatever the terminal's width."""
+
+_OTHER_COLUMNS_LENGTH = 60
+"""What the label leaves to the other columns, 24 of it to the bar itself, where the terminal is that wide."""
 
 
 def transfer_bar(operation: str, key: str, *, wanted: bool) -> AbstractContextManager[ProgressCallback | None]:
@@ -50,28 +54,24 @@ class TransferBar:
     """
 
     def __init__(self, console: rich.console.Console, operation: str, key: str) -> None:
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
+        from rich import progress
+        from rich.table import Column
 
-        self._bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
+        self._bar = progress.Progress(
+            progress.TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+            progress.BarColumn(bar_width=None),
+            progress.DownloadColumn(table_column=Column(no_wrap=True)),
+            progress.TransferSpeedColumn(table_column=Column(no_wrap=True)),
+            progress.TimeRemainingColumn(table_column=Column(no_wrap=True)),
             console=console,
+            expand=True,
             auto_refresh=False,
             transient=True,
             redirect_stdout=False,
             speed_estimate_period=_SPEED_WINDOW_SECONDS,
         )
-        self._task = self._bar.add_task(f"{operation} {_shorten(printable(key))}", total=None)
+        length = min(max(console.width - _OTHER_COLUMNS_LENGTH, _LABEL_LENGTHS[0]), _LABEL_LENGTHS[-1])
+        self._task = self._bar.add_task(f"{operation} {_shorten(printable(key), length - len(operation))}", total=None)
         self._bytes_done = 0
         self._bytes_total: int | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -114,6 +114,6 @@ class TransferBar:
             self._broken = True  # the terminal was closed; that is no reason to fail the transfer
 
 
-def _shorten(text: str) -> str:
+def _shorten(text: str, length: int) -> str:
     """The end of a long key: it tells more than the beginning."""
-    return text if len(text) <= _LABEL_MAX_LENGTH else "…" + text[1 - _LABEL_MAX_LENGTH :]
+    return text if len(text) <= length else "…" + text[len(text) - length + 1 :]

@@ -77,11 +77,13 @@ _CREDENTIALS_IN_URL = re.compile(r"[^:/?#]+://(?:[^/?#]*@|[^/?#]*:[^?#]*@)")
 
 
 def check_store_url(url: str) -> None:
-    """Refuse a URL that holds user information before anything can log it or put it into an error.
+    """Refuse an empty URL, and one that holds user information before anything can log it or put it into an error.
 
     Raises:
-        InvalidURLError: It does; the message doesn't repeat it.
+        InvalidURLError: It is one of these; the message doesn't repeat it.
     """
+    if not url:
+        raise InvalidURLError("the store's URL is empty; write for instance file:///var/cache or s3://bucket/prefix")
     if _CREDENTIALS_IN_URL.match(url):
         raise InvalidURLError(
             "the store's URL holds user information; leave it out and pass credentials in the environment"

@@ -12,27 +12,26 @@ One handler serves the whole life of the process, in three phases:
 The handler is a plain `signal.signal` one, which hands over with ``call_soon_threadsafe``. ``loop.add_signal_handler``
 is not used: a loop that is closed puts Python's own handlers back, whose Ctrl-C is a traceback; and Windows has none.
 What it does better, waking a loop that is just about to wait, is done here by the same means, a wake-up descriptor.
+
+Until the handlers are there Ctrl-C is a traceback, so this module itself imports next to nothing.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-import socket
 import sys
-from collections.abc import Callable, Coroutine, Iterator
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from asyncblob.cli.output import complain
-
+TYPE_CHECKING = False  # what type checkers take for `typing.TYPE_CHECKING`, without the import of typing
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable, Coroutine
     from types import FrameType
+    from typing import Any, NoReturn, TypeVar
+
+    T = TypeVar("T")
 
 __all__ = ["Interrupted", "SignalGuard"]
-
-T = TypeVar("T")
 
 # SIGHUP: the terminal was closed. SIGBREAK: Windows' Ctrl-Break, and the console was closed.
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
@@ -82,13 +81,16 @@ class SignalGuard:
         Raises:
             Interrupted: A signal arrived; the coroutine has ended, one way or another.
         """
-        import asyncio  # a tenth of a second, and the handlers are to be there before
+        import asyncio
 
         try:
             with asyncio.Runner() as runner:
                 self._loop = loop = runner.get_loop()
-                with _wakeup(loop):
+                wakeup = _Wakeup(loop)
+                try:
                     result = runner.run(self._supervise(body))
+                finally:
+                    wakeup.close()
         except asyncio.CancelledError as error:
             if self._first is None:
                 raise RuntimeError("the operation was cancelled, but no signal had arrived") from error
@@ -135,6 +137,8 @@ class SignalGuard:
             self._cancelled = True
             self._task.cancel()
         else:
+            from asyncblob.cli.output import complain
+
             complain("still cleaning up; one more signal ends this at once and may leave a temporary file")
 
     def _quit(self) -> NoReturn:
@@ -142,20 +146,26 @@ class SignalGuard:
         os._exit(128 + self._first)
 
 
-@contextlib.contextmanager
-def _wakeup(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    """Let a signal end the loop's wait even if it arrives just before the wait begins."""
-    if sys.platform == "win32":
-        yield  # the proactor loop does this itself
-        return
-    reader, writer = socket.socketpair()
-    with reader, writer:
-        reader.setblocking(False)
-        writer.setblocking(False)
-        loop.add_reader(reader, reader.recv, 4096)
-        previous = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-        try:
-            yield
-        finally:
-            signal.set_wakeup_fd(previous)
-            loop.remove_reader(reader)
+class _Wakeup:
+    """Lets a signal end the loop's wait even if it arrives just before the wait begins."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        if sys.platform == "win32":
+            return  # the proactor loop does this itself
+        import socket
+
+        self._loop = loop
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        loop.add_reader(self._reader, self._reader.recv, 4096)
+        self._previous = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+
+    def close(self) -> None:
+        """Put back what was there before."""
+        if sys.platform == "win32":
+            return
+        signal.set_wakeup_fd(self._previous)
+        self._loop.remove_reader(self._reader)
+        self._reader.close()
+        self._writer.close()

@@ -82,7 +82,7 @@ if __name__ == "__main__":
     else:
         from asyncblob.cli import app
 
-        app.open_store = opener(FakeBlob() if SCENE in ("plain", "ending") else HoldingBlob())  # type: ignore[assignment]
+        vars(app)["open_store"] = opener(FakeBlob() if SCENE in ("plain", "ending") else HoldingBlob())
     if SCENE == "ending":
         atexit.register(hold_at_exit)
     sys.argv[:] = ["asyncblob", *sys.argv[5:]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import sys
@@ -114,6 +115,33 @@ def test_store_before_and_after_the_command(cli: Cli, store: FakeBlob, monkeypat
         "file:///last",
         "file:///after",
     ]
+
+
+def test_empty_store_is_not_the_default(cli: Cli, store: FakeBlob, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``--store "$UNSET"`` is an error, whereas an empty variable is one that isn't set."""
+    code, out, err = cli("rm", "--store", "", "key")
+    assert (code, out, store.opened) == (2, "", [])
+    assert "URL is empty" in err
+    monkeypatch.setenv(STORE_VARIABLE, "")
+    assert cli("rm", "key").code == 0
+    assert store.opened == [DEFAULT_STORE]
+
+
+def test_rm_bounds_what_runs_at_once(cli: Cli, store: FakeBlob, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many keys are deleted side by side, but not all at once."""
+    running = 0
+    most = 0
+
+    async def delete(key: str) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+
+    monkeypatch.setattr(store, "delete", delete)
+    assert cli("rm", *map(str, range(100))) == (0, "deleted 100 keys\n", "")
+    assert 1 < most <= 16
 
 
 def test_flags_before_the_command(cli: Cli, store: FakeBlob) -> None:
