@@ -125,8 +125,7 @@ class SignalGuard:
         if loop is None or loop.is_closed():
             self._quit()
         if self._count >= _SIGNALS_UNTIL_QUIT:
-            if sys.stderr is not None and sys.stderr.isatty():
-                os.write(sys.stderr.fileno(), _SHOW_CURSOR)  # the bar had hidden it
+            _show_cursor()
             self._quit()
         loop.call_soon_threadsafe(self._on_loop)
 
@@ -144,6 +143,15 @@ class SignalGuard:
     def _quit(self) -> NoReturn:
         assert self._first is not None  # noqa: S101 - set by the only caller
         os._exit(128 + self._first)
+
+
+def _show_cursor() -> None:
+    """Give the terminal the cursor back that the progress bar had hidden."""
+    try:
+        if sys.stderr is not None and sys.stderr.isatty():
+            os.write(sys.stderr.fileno(), _SHOW_CURSOR)
+    except (OSError, ValueError):
+        return  # the terminal is gone, and its cursor with it
 
 
 class _Wakeup:
