@@ -73,6 +73,8 @@ def note(file_name: str, text: str) -> None:
 
 def note_call() -> None:
     """Say how this process was called."""
+    if sys.platform == "win32":
+        raise NotImplementedError
     call = {
         "argv": sys.argv[1:],
         "pid": os.getpid(),
@@ -102,6 +104,8 @@ def artifact_path(namespace: str, key: str) -> str:
 
 def hang() -> NoReturn:
     """Wait for a signal that ends this."""
+    if sys.platform == "win32":
+        raise NotImplementedError
     note_ready()
     while True:
         signal.pause()
@@ -109,6 +113,8 @@ def hang() -> NoReturn:
 
 def leave_a_child(*, pipes: bool = True, deaf: bool = False, new_session: bool = False) -> None:
     """Fork a child that goes on writing, and return in the parent when the child is at work."""
+    if sys.platform == "win32":
+        raise NotImplementedError
     ready, at_work = os.pipe()
     if os.fork():
         os.close(at_work)
