@@ -31,7 +31,7 @@ __all__ = ["Connection", "translated"]
 _log = logging.getLogger("asyncblob.s3")
 
 # What the client reads from disk when it is made: 0.2 s of blocking work that a worker thread does beforehand.
-_MODULES = ("aiobotocore.config", "aiohttp", "asyncblob.s3.signing")
+_MODULES = ("aiobotocore.config", "asyncblob.s3.body", "asyncblob.s3.http_session", "asyncblob.s3.signing")
 _MODEL_FILES = (("s3", "service-2"), ("s3", "endpoint-rule-set-1"))
 _DATA_FILES = ("endpoints", "partitions", "sdk-default-configuration", "_retry")
 
@@ -170,6 +170,8 @@ class Connection:
     def _config(self) -> Any:
         from aiobotocore.config import AioConfig
 
+        from asyncblob.s3.http_session import HTTPSession
+
         options = self._options
         return AioConfig(
             connect_timeout=options.connect_timeout,
@@ -180,6 +182,7 @@ class Connection:
             # Checksums are ours too: a header, never a trailer.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
+            http_session_cls=HTTPSession,
             # Bodies are of a type of our own, which the validation doesn't know.
             parameter_validation=False,
             s3={

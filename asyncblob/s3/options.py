@@ -50,8 +50,8 @@ class Options:
         region: The bucket's region; ``""`` = the environment's or the profile's, else ``us-east-1``.
         prefix: What precedes every key, joined to it by one ``/``; ``""`` = nothing.
         use_path_style: Whether the bucket goes into the path, not into the host name.
-        concurrency: Parts in flight per transfer, 0 to 100. 0 = 16: one connection to S3 carries 50 to 100 MB/s, so
-            that many fill a 10 Gb/s link.
+        concurrency: Parts in flight per transfer, 0 to 100. 0 = 10: one connection to S3 carries 50 to 100 MB/s, so
+            that many come near a 10 Gb/s link.
         part_size_mb: The size of a part in MiB, 5 to 5120, or 0 = chosen by size: 8 MiB, growing to 32 MiB so that
             1,000 parts are enough (some services stop there, and one page of ListParts holds as many). Grows on where
             10,000 parts would not be enough. A file of at most one part is sent in a single PUT.

@@ -8,38 +8,27 @@ that watch for silence, not for the whole.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
-from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from asyncblob.engine.cancellation import settle
 from asyncblob.engine.progress import PartMeter
-from asyncblob.engine.threads import StopFlag, run_in_thread
-from asyncblob.errors import BlobChangedError
-from asyncblob.files.positional import read_at, read_into, write_at
 from asyncblob.s3 import crc
 from asyncblob.s3.connection import Connection, translated
 from asyncblob.s3.dataplane import FileSlice, ObjectHead, ObjectReply, SendReply
-from asyncblob.s3.failures import BadReply, ConnectionFailure, FileFailure, ObjectChanged
+from asyncblob.s3.deadline import Deadline
+from asyncblob.s3.failures import BadReply, ConnectionFailure, ObjectChanged, RequestFailure
+from asyncblob.s3.file_work import HOP_BYTES, digest_slice, file_work, write_hop
 from asyncblob.s3.options import Options
 
 if TYPE_CHECKING:
     import aiohttp
 
 __all__ = ["PlainDataPlane"]
-
-T = TypeVar("T")
-
-_HOP_BYTES = 2**20
-"""What one hop to a worker thread (60 µs) reads or writes."""
-
-_CHUNK_BYTES = 2**18
-"""What is handed to the HTTP library at once; its send buffer is about as large."""
 
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII)
 
@@ -51,7 +40,7 @@ class PlainDataPlane:
     size of its part.
     """
 
-    part_memory_bytes = 2 * _HOP_BYTES
+    part_memory_bytes = 2 * HOP_BYTES
 
     def __init__(self, connection: Connection, options: Options, limiter: anyio.CapacityLimiter) -> None:
         self._connection = connection
@@ -79,22 +68,32 @@ class PlainDataPlane:
         return await self._send(send, body, meter, with_crc)
 
     async def _send(
-        self, send: Callable[[dict[str, Any]], Any], piece: FileSlice, meter: PartMeter, with_crc: bool
+        self, send: Callable[[dict[str, Any]], Awaitable[Any]], piece: FileSlice, meter: PartMeter, with_crc: bool
     ) -> SendReply:
+        from asyncblob.s3.body import FileBody
+
+        options = self._options
         meter.bytes_done = 0
-        digests = await self._digest(piece, with_crc=with_crc, with_sha256=self._options.signs_payload)
-        arguments: dict[str, Any] = {"Bucket": self._options.bucket}
+        digests = await digest_slice(piece, self._limiter, with_crc=with_crc, with_sha256=options.signs_payload)
+        arguments: dict[str, Any] = {"Bucket": options.bucket}
         if digests.crc is not None:
             arguments["ChecksumCRC64NVME"] = crc.encode(digests.crc)
-        options = self._options
-        async with _Deadline(options.connect_timeout + options.first_byte_timeout) as deadline:
-            body = _FileBody(piece, digests.sha256, meter, self._limiter, deadline, options)
+        async with Deadline(options.connect_timeout + options.first_byte_timeout) as deadline:
+            body = FileBody(
+                piece,
+                digests.sha256,
+                meter=meter,
+                limiter=self._limiter,
+                deadline=deadline,
+                silence_timeout=options.silence_timeout,
+                first_byte_timeout=options.first_byte_timeout,
+            )
             arguments["Body"] = body if piece.length else b""
             try:
                 with translated():
                     response = await send(arguments)
-            except Exception:
-                # The HTTP library hides what the body raised; a file that can't be read is the cause of all else.
+            except RequestFailure:
+                # A file that can't be read is the cause of all that the HTTP library makes of it.
                 if body.error is not None:
                     raise body.error from None
                 raise
@@ -119,7 +118,7 @@ class PlainDataPlane:
         if etag:
             arguments["IfMatch"] = etag
         options = self._options
-        async with _Deadline(options.connect_timeout + options.first_byte_timeout):
+        async with Deadline(options.connect_timeout + options.first_byte_timeout):
             with translated():
                 response = await self._connection.client.get_object(**arguments)
         raw: aiohttp.ClientResponse = response["Body"].raw_stream
@@ -135,172 +134,6 @@ class PlainDataPlane:
                 raw.release()
             else:
                 raw.close()
-
-    async def _digest(self, piece: FileSlice, *, with_crc: bool, with_sha256: bool) -> _Digests:
-        if not with_crc and not with_sha256:
-            return _Digests(None, None)
-        stop = StopFlag()
-
-        def digest() -> _Digests:
-            value = 0
-            sha256 = hashlib.sha256()
-            buffer = memoryview(bytearray(min(_CHUNK_BYTES, max(piece.length, 1))))
-            position = piece.offset
-            end = piece.offset + piece.length
-            while position < end:
-                stop.check()
-                count = read_into(piece.fd, buffer[: min(len(buffer), end - position)], position)
-                if not count:
-                    raise _shrunk()
-                if with_crc:
-                    value = crc.update(buffer[:count], value)
-                if with_sha256:
-                    sha256.update(buffer[:count])
-                position += count
-            return _Digests(value if with_crc else None, sha256.hexdigest() if with_sha256 else None)
-
-        return await _file_work(digest, self._limiter, stop)
-
-
-class _Digests:
-    """The digests of a range of a file."""
-
-    __slots__ = ("crc", "sha256")
-
-    def __init__(self, crc: int | None, sha256: str | None) -> None:
-        self.crc = crc
-        self.sha256 = sha256
-
-
-class _Deadline:
-    """A deadline that is moved on whenever something happens; its passing is a `ConnectionFailure`."""
-
-    def __init__(self, seconds: float) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._seconds = seconds
-        self._timeout = asyncio.timeout(seconds)
-        self._entered = False
-
-    def restart(self, seconds: float) -> None:
-        """Something happened: from now on, so many seconds may pass until the next event."""
-        if self._entered and not self._timeout.expired():  # the HTTP library's task may outlive the request by a step
-            self._seconds = seconds
-            self._timeout.reschedule(self._loop.time() + seconds)
-
-    async def __aenter__(self) -> _Deadline:
-        await self._timeout.__aenter__()
-        self._entered = True
-        return self
-
-    async def __aexit__(self, *exc_info: Any) -> None:
-        self._entered = False
-        try:
-            await self._timeout.__aexit__(*exc_info)
-        except TimeoutError:
-            raise ConnectionFailure(f"nothing moved for {self._seconds:g} s") from None
-
-
-class _FileBody:
-    """A request's body that is read from a file, a mebibyte ahead of what is sent.
-
-    An async iterator, for aiohttp (no generator, whose end would be left to the garbage collector); with a length, for
-    botocore, which else would send it chunked; and with `seek`, for botocore's region redirect, which sends it again.
-
-    Attributes:
-        sha256: The payload's digest, for the signer; None: not signed.
-        error: What reading raised.
-    """
-
-    def __init__(
-        self,
-        piece: FileSlice,
-        sha256: str | None,
-        meter: PartMeter,
-        limiter: anyio.CapacityLimiter,
-        deadline: _Deadline,
-        options: Options,
-    ) -> None:
-        self._piece = piece
-        self._meter = meter
-        self._limiter = limiter
-        self._deadline = deadline
-        self._options = options
-        self._stop = StopFlag()
-        self._reading: asyncio.Task[list[bytes]] | None = None
-        self._chunks: deque[bytes] = deque()
-        self._sent = 0
-        self._next_hop = 0
-        self.sha256 = sha256
-        self.error: BaseException | None = None
-
-    def __len__(self) -> int:
-        return self._piece.length
-
-    def seek(self, position: int) -> None:
-        """Do nothing: iterating starts again from the beginning."""
-        if position != 0:
-            raise ValueError("a body can only be started again")
-
-    def __aiter__(self) -> _FileBody:
-        self._meter.bytes_done = 0
-        self._sent = self._next_hop = 0
-        self._chunks.clear()
-        return self
-
-    async def __anext__(self) -> bytes:
-        # The HTTP library asks for a chunk when it has taken the last one and there is room for more.
-        self._meter.bytes_done = self._sent
-        if self._sent == self._piece.length:
-            self._deadline.restart(self._options.first_byte_timeout)
-            raise StopAsyncIteration
-        self._deadline.restart(self._options.silence_timeout)
-        try:
-            if not self._chunks:
-                self._chunks.extend(await self._next_chunks())
-        except Exception as error:
-            self.error = error
-            raise
-        chunk = self._chunks.popleft()
-        self._sent += len(chunk)
-        return chunk
-
-    async def _next_chunks(self) -> list[bytes]:
-        reading = self._reading or self._read()
-        self._reading = reading
-        chunks = await asyncio.shield(reading)
-        self._reading = self._read() if self._next_hop < self._piece.length else None
-        return chunks
-
-    def _read(self) -> asyncio.Task[list[bytes]]:
-        offset = self._next_hop
-        self._next_hop = min(offset + _HOP_BYTES, self._piece.length)
-        return asyncio.ensure_future(_file_work(lambda: self._read_hop(offset), self._limiter, self._stop))
-
-    def _read_hop(self, offset: int) -> list[bytes]:
-        piece = self._piece
-        end = min(offset + _HOP_BYTES, piece.length)
-        chunks = []
-        while offset < end:
-            # Fresh bytes, never a reused buffer: a transport may keep a reference to what it could not send at once.
-            chunk = read_at(piece.fd, min(_CHUNK_BYTES, end - offset), piece.offset + offset)
-            if not chunk:
-                raise _shrunk()
-            chunks.append(chunk)
-            offset += len(chunk)
-        if offset == piece.length and piece.before_last is not None:
-            piece.before_last()
-        return chunks
-
-    async def aclose(self) -> None:
-        """Wait for the thread that reads ahead."""
-        self._stop.set()
-        reading, self._reading = self._reading, None
-        if reading is not None:
-            cancelled = await settle(reading)
-            if not reading.cancelled():
-                reading.exception()
-            if cancelled is not None:
-                raise cancelled
 
 
 class _PlainReply:
@@ -318,18 +151,18 @@ class _PlainReply:
     async def save(self, fd: int, *, meter: PartMeter, with_crc: bool) -> int | None:
         """Write the body to a file. While one mebibyte is written, the next one is received."""
         head = self.head
-        value = 0
+        value: int | None = 0 if with_crc else None
         received = 0
         meter.bytes_done = 0
-        writing: asyncio.Task[int] | None = None
+        writing: asyncio.Task[int | None] | None = None
         try:
-            async with _Deadline(self._silence_timeout) as deadline:
+            async with Deadline(self._silence_timeout) as deadline:
                 while received < head.length:
                     chunks, size = await self._receive_hop(head.length - received, deadline)
                     if writing is not None:
                         value = await asyncio.shield(writing)
                         meter.bytes_done = received
-                    writing = self._write(fd, chunks, head.start + received, value, with_crc)
+                    writing = self._write(fd, chunks, head.start + received, value)
                     received += size
                     deadline.restart(self._silence_timeout)
                 if await self._read_any(deadline):
@@ -343,12 +176,12 @@ class _PlainReply:
                     raise cancelled
         meter.bytes_done = received
         self.complete = True
-        return value if with_crc else None
+        return value
 
-    async def _receive_hop(self, most: int, deadline: _Deadline) -> tuple[list[bytes], int]:
+    async def _receive_hop(self, most: int, deadline: Deadline) -> tuple[list[bytes], int]:
         chunks: list[bytes] = []
         size = 0
-        while size < min(_HOP_BYTES, most):
+        while size < min(HOP_BYTES, most):
             chunk = await self._read_any(deadline)
             if not chunk:
                 raise ConnectionFailure("the body ended before its Content-Length")
@@ -358,7 +191,7 @@ class _PlainReply:
             raise BadReply("the body is longer than its Content-Length")
         return chunks, size
 
-    async def _read_any(self, deadline: _Deadline) -> bytes:
+    async def _read_any(self, deadline: Deadline) -> bytes:
         import aiohttp
 
         try:
@@ -368,17 +201,8 @@ class _PlainReply:
         deadline.restart(self._silence_timeout)
         return chunk
 
-    def _write(self, fd: int, chunks: list[bytes], offset: int, value: int, with_crc: bool) -> asyncio.Task[int]:
-        def write() -> int:
-            position, result = offset, value
-            for chunk in chunks:
-                if with_crc:
-                    result = crc.update(chunk, result)
-                write_at(fd, chunk, position)
-                position += len(chunk)
-            return result
-
-        return asyncio.ensure_future(_file_work(write, self._limiter, None))
+    def _write(self, fd: int, chunks: list[bytes], offset: int, value: int | None) -> asyncio.Task[int | None]:
+        return asyncio.ensure_future(file_work(lambda: write_hop(fd, chunks, offset, value), self._limiter))
 
 
 def _object_head(response: Any, *, start: int, length: int | None, etag: str) -> ObjectHead:
@@ -409,19 +233,3 @@ def _object_head(response: Any, *, start: int, length: int | None, etag: str) ->
     return ObjectHead(
         etag=found_etag, request_id=metadata.get("RequestId", ""), start=start, length=content_length, size=size
     )
-
-
-def _shrunk() -> BlobChangedError:
-    return BlobChangedError("the file became shorter while it was read; upload it again when it is at rest")
-
-
-async def _file_work(work: Callable[[], T], limiter: anyio.CapacityLimiter, stop: StopFlag | None) -> T:
-    """Read or write the caller's file in a worker thread, and mark what the operating system says as just that."""
-
-    def marked() -> T:
-        try:
-            return work()
-        except OSError as error:
-            raise FileFailure(error) from None
-
-    return await run_in_thread(marked, limiter=limiter, stop=stop)

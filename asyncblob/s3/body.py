@@ -1,0 +1,128 @@
+"""A request's body that is read from a file while it is sent: a payload of aiohttp's, which botocore passes through.
+
+Imports aiohttp, so this module is imported in a worker thread when a store is opened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import anyio
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.payload import Payload
+
+from asyncblob.engine.cancellation import settle
+from asyncblob.engine.progress import PartMeter
+from asyncblob.engine.threads import StopFlag
+from asyncblob.s3.dataplane import FileSlice
+from asyncblob.s3.deadline import Deadline
+from asyncblob.s3.file_work import file_work, read_hop
+
+__all__ = ["FileBody"]
+
+_REPLY_GRACE_SECONDS = 5.0
+"""How long to wait for an early reply after the connection broke while the body was being sent."""
+
+
+class FileBody(Payload):
+    """A range of a file, a mebibyte of which is read ahead of what is sent. May be written any number of times.
+
+    Attributes:
+        sha256: The payload's digest, for the signer; None: not signed.
+        error: What reading raised; the HTTP library hides it behind an error of its own.
+    """
+
+    def __init__(
+        self,
+        piece: FileSlice,
+        sha256: str | None,
+        *,
+        meter: PartMeter,
+        limiter: anyio.CapacityLimiter,
+        deadline: Deadline,
+        silence_timeout: float,
+        first_byte_timeout: float,
+    ) -> None:
+        super().__init__(piece)
+        self._size = piece.length
+        self._piece = piece
+        self._meter = meter
+        self._limiter = limiter
+        self._deadline = deadline
+        self._silence_timeout = silence_timeout
+        self._first_byte_timeout = first_byte_timeout
+        self._stop = StopFlag()
+        self._reading: asyncio.Task[list[bytes]] | None = None
+        self.sha256 = sha256
+        self.error: Exception | None = None
+
+    def __len__(self) -> int:
+        """For botocore, which sends chunked what has no length."""
+        return self._piece.length
+
+    def seek(self, position: int) -> None:
+        """For botocore's region redirect, which sends a body again: every writing starts at the beginning."""
+        if position != 0:
+            raise ValueError("a body can only be started again")
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """Not for a body of any size."""
+        raise TypeError("a file's bytes are not text")
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Send the range."""
+        await self.write_with_length(writer, None)
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        """Send the range; the Content-Length is its length."""
+        # Keeps aiohttp from sending it a second time by itself: what is sent again is decided in one place, ours.
+        self._consumed = True
+        self._meter.bytes_done = 0
+        sent = 0
+        await self._end_reading()
+        following = self._read(0)
+        while sent < self._piece.length:
+            self._deadline.restart(self._silence_timeout)
+            try:
+                chunks = await asyncio.shield(following)
+            except Exception as error:
+                self.error = error
+                raise
+            hop_end = sent + sum(map(len, chunks))
+            if hop_end < self._piece.length:
+                following = self._read(hop_end)
+            for chunk in chunks:
+                # Let the loop look at the socket first: an early reply that has arrived is read before a write can
+                # fail, which would end the connection with the reply unread. Twice, since what the loop finds in the
+                # first turn is called behind this task in the second.
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                try:
+                    await writer.write(chunk)
+                except OSError:
+                    # The reader decides: it has the reply, or gets it, or the end of the connection.
+                    await asyncio.sleep(_REPLY_GRACE_SECONDS)
+                    raise
+                sent += len(chunk)
+                self._meter.bytes_done = sent
+                self._deadline.restart(self._silence_timeout)
+        self._deadline.restart(self._first_byte_timeout)
+
+    async def aclose(self) -> None:
+        """Wait for the thread that reads ahead."""
+        self._stop.set()
+        await self._end_reading()
+
+    def _read(self, offset: int) -> asyncio.Task[list[bytes]]:
+        piece = self._piece
+        self._reading = asyncio.ensure_future(file_work(lambda: read_hop(piece, offset), self._limiter, self._stop))
+        return self._reading
+
+    async def _end_reading(self) -> None:
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            cancelled = await settle(reading)
+            if not reading.cancelled():
+                reading.exception()
+            if cancelled is not None:
+                raise cancelled

@@ -1,0 +1,1 @@
+"""Tests of asyncblob.s3 against real and faulty services."""
