@@ -21,7 +21,7 @@ from asyncblob.engine.threads import StopFlag, run_in_thread
 from asyncblob.errors import StoreClosedError
 from asyncblob.files.publish import PendingDirectory
 from asyncblob.files.source import Source
-from asyncblob.nsc import NscStore, process
+from asyncblob.nsc import NscStore, process, spawn
 from asyncblob.nsc import store as store_module
 from tests.nsc.conftest import DEADLINE_SECONDS, Standin, files_below, is_alive, until
 
@@ -82,8 +82,10 @@ async def test_exit_status_0_after_a_signal(store: NscStore, nsc: Standin, dest:
     assert_nothing_left(nsc, dest, OLD)
 
 
-@pytest.mark.parametrize("operation", ["upload", "download"])
-@pytest.mark.parametrize("mode", ["orphan", "quiet_orphan", "deaf_orphan"])
+@pytest.mark.parametrize(
+    ("operation", "mode"),
+    [("upload", "orphan"), ("download", "orphan"), ("download", "quiet_orphan"), ("download", "deaf_orphan")],
+)
 async def test_what_nsc_leaves_behind(store: NscStore, nsc: Standin, dest: Path, operation: str, mode: str) -> None:
     """A child that outlives `nsc` and goes on writing is ended before the transfer succeeds."""
     nsc.set_mode(mode)
@@ -392,6 +394,7 @@ async def test_sigint_does_not_reach_nsc(store: NscStore, nsc: Standin, dest: Pa
 
 async def test_five_seconds(nsc: Standin, dest: Path, nothing_left: None) -> None:
     """With the defaults, a download whose processes are deaf to SIGTERM is gone in five seconds."""
+    assert process.GRACE_SECONDS + 2 * spawn.KILL_SECONDS < 5
     nsc.set_mode("deaf", describe="hang")
     async with NscStore.open() as store:
         task = asyncio.ensure_future(store.download("key", dest))
