@@ -61,6 +61,11 @@ class Seam:
         """Call a function before every step, in its thread; what it raises is the step's error."""
         self._hooks.append(hook)
 
+    def clear(self) -> None:
+        """Forget the hooks and the record."""
+        self._hooks.clear()
+        self.steps.clear()
+
     def fail(self, name: str, error: Callable[[], BaseException], *, target: str | None = None, times: int = 1) -> None:
         """Let the next so many calls of a step (on one target) fail instead of doing anything."""
         left = times
@@ -93,7 +98,7 @@ class Seam:
             with self._lock:
                 step = Step(len(self.steps), name, self._target(name, args))
                 self.steps.append(step)
-            for hook in self._hooks:
+            for hook in tuple(self._hooks):
                 hook(step)
             result = function(*args, **kwargs)
             if name in ("open_new", "open_existing", "open_lock"):

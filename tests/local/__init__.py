@@ -1,0 +1,1 @@
+"""Tests of `asyncblob.local`: the store of `file://` URLs."""
