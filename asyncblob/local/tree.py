@@ -119,7 +119,7 @@ class _Walk:
                         raise
                     kind = _kind(directory, name)
                     if kind == stat.S_IFLNK:
-                        return self._resolve(directory, name) + components[index + 1 :]
+                        return self._resolve(directory, components, index)
                     if kind in (stat.S_IFDIR, None):
                         return components  # it was something else a moment ago
                     raise self._in_the_way(components[: index + 1]) from error
@@ -128,7 +128,7 @@ class _Walk:
                 opened.callback(directory.close)
             name = components[-1]
             if _kind(directory, name) == stat.S_IFLNK:
-                return self._resolve(directory, name)
+                return self._resolve(directory, components, len(components) - 1)
             if not HAS_DIRECTORY_DESCRIPTORS:
                 self._inside(os.path.realpath(directory.path))
             opened.pop_all()
@@ -157,14 +157,19 @@ class _Walk:
                 operations.sync_directory(directory)
         return directory.child(name)
 
-    def _resolve(self, directory: Directory, name: str) -> list[str]:
-        """The components, below the root, of what a symlink leads to."""
-        components = self._inside(os.path.realpath(os.path.join(directory.path, name)))
-        if not components or any(_is_internal(component) for component in components):
-            raise InvalidKeyError(
-                f"the symlink {os.path.join(directory.path, name)!r} leads to something that the store uses itself"
-            )
-        return components
+    def _resolve(self, directory: Directory, components: list[str], index: int) -> list[str]:
+        """The components to go on with where the one at `index`, in `directory`, is a symlink."""
+        link = os.path.join(directory.path, components[index])
+        try:
+            target = os.path.realpath(link)
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.ENOENT):
+                return components  # a symlink was replaced while it was being read
+            raise
+        resolved = self._inside(target)
+        if any(_is_internal(name) for name in resolved) or not (resolved or components[index + 1 :]):
+            raise InvalidKeyError(f"the symlink {link!r} leads to something that the store uses itself")
+        return resolved + components[index + 1 :]
 
     def _inside(self, path: str) -> list[str]:
         root = os.path.realpath(self._root)
