@@ -27,6 +27,7 @@ class Lifecycle:
         self.store = store
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
+        self._closing_inside: set[asyncio.Task[object]] = set()
         self.closed = False
         self.running: set[Operation] = set()
 
@@ -58,14 +59,22 @@ class Lifecycle:
         """
         self.check_here()
         self.closed = True
-        cancelled: asyncio.CancelledError | None = None
         current = asyncio.current_task()
-        for operation in tuple(self.running):
-            if operation.task is not current:
-                operation.end()
-        for operation in tuple(self.running):
-            if operation.task is not current:
-                cancelled = await settle(operation.ended) or cancelled
+        others = [operation for operation in self.running if operation.task is not current]
+        for operation in others:
+            operation.end()
+        if current is not None and len(others) < len(self.running):
+            # Closing from within an operation: whoever else does so waits for this one, which must not wait for it.
+            others = [operation for operation in others if operation.task not in self._closing_inside]
+            self._closing_inside.add(current)
+        cancelled: asyncio.CancelledError | None = None
+        try:
+            for operation in others:
+                error = await settle(operation.ended)
+                cancelled = cancelled or error
+        finally:
+            if current is not None:
+                self._closing_inside.discard(current)
         if cancelled is not None:
             raise cancelled
 
@@ -80,7 +89,7 @@ class Operation:
         self._cancelling = 0
         self._ending = False
         self.task: asyncio.Task[object] | None = None
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.ended: asyncio.Future[None]
 
     def end(self) -> None:
         """Cancel the operation because its store is being closed."""
@@ -96,6 +105,7 @@ class Operation:
         self.task = asyncio.current_task()
         if self.task is not None:
             self._cancelling = self.task.cancelling()
+        self.ended = asyncio.get_running_loop().create_future()
         lifecycle.running.add(self)
 
     async def __aexit__(
