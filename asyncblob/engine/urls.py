@@ -34,8 +34,11 @@ def split_url(url: str, scheme: str, parameters: Collection[str]) -> tuple[Split
         parts = urlsplit(url)
         query = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query), errors="strict")
         parts.port  # noqa: B018 - raises for a port that is no number
-    except ValueError as error:
-        raise InvalidURLError(f"not a valid {scheme}:// URL: {error}") from error
+    except ValueError:
+        # What urllib says quotes the URL, and who puts credentials into one may have cut them with a slash.
+        raise InvalidURLError(
+            f"not a valid {scheme}:// URL: percent-encode what is special in a host, and write ?name=value&name=value"
+        ) from None
     if parts.scheme != scheme:
         raise InvalidURLError(f"the URL's scheme is {parts.scheme!r}, not {scheme!r}; write {scheme}://…")
     if "#" in url:
