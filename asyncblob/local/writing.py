@@ -139,6 +139,7 @@ def _publish(
     if previous is not None and previous.sha256 == metadata.sha256:
         previous = None  # whichever of the two a reader gets, it is the same
     sidecar = Sidecar(metadata, () if previous is None else (previous,))
+    check()  # the last moment to stop: from here on it goes to the end
     try:
         write_sidecar(place, sidecar.encode(), fsync=fsync)
         pending.publish(fsync=fsync)
