@@ -1,0 +1,1 @@
+"""Tests of the parts of asyncblob.s3 that need no service."""
