@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import math
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -31,7 +32,8 @@ BytesLike = bytes | bytearray | memoryview
 
 def megabytes_per_second(size_bytes: int, seconds: float) -> float:
     """The speed in decimal megabytes per second; always finite, 0.0 where no time passed."""
-    return size_bytes / 1e6 / seconds if seconds > 0 else 0.0
+    speed = size_bytes / 1e6 / seconds if seconds > 0 else 0.0
+    return speed if math.isfinite(speed) else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,15 @@ class BlobStat:
     modified: datetime
     etag: str = ""
     checksum: str = ""
-    metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        """Make the metadata read-only."""
+        object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
+
+    def __reduce__(self) -> tuple[type[BlobStat], tuple[object, ...]]:
+        # A read-only mapping can be neither pickled nor copied.
+        return BlobStat, (self.key, self.size, self.modified, self.etag, self.checksum, dict(self.metadata))
 
 
 class Blob(abc.ABC):
