@@ -114,7 +114,7 @@ def s3_key(prefix: str, key: str) -> str:
     try:
         size = len(name.encode())
     except UnicodeEncodeError as error:
-        raise InvalidKeyError("a key must be valid Unicode: this one holds a lone surrogate", key=ascii(key)) from error
+        raise InvalidKeyError("a key must be valid Unicode: this one holds a lone surrogate", key=key) from error
     if size > _S3_KEY_MAX_BYTES:
         raise InvalidKeyError(
             f"prefix and key have at most {_S3_KEY_MAX_BYTES} bytes of UTF-8 together, these {size}", key=key
