@@ -73,8 +73,9 @@ def _scheme(url: str) -> str:
         raise TypeError(f"a store's URL must be str, not {type(url).__name__}")
     try:
         scheme = urlsplit(url).scheme
-    except ValueError as error:
-        raise InvalidURLError("not a valid URL; write for instance file:///var/cache or s3://bucket/prefix") from error
+    except ValueError:
+        # Without urllib's own words, which quote the URL, and credentials that somebody put there.
+        raise InvalidURLError("not a valid URL; write for instance file:///var/cache or s3://bucket/prefix") from None
     if not scheme:
         raise InvalidURLError("the URL has no scheme; write for instance file:///var/cache or s3://bucket/prefix")
     return scheme
