@@ -6,6 +6,7 @@ Imports aiohttp, so this module is imported in a worker thread when a store is o
 from __future__ import annotations
 
 import asyncio
+import sys
 
 import anyio
 from aiohttp.abc import AbstractStreamWriter
@@ -17,11 +18,15 @@ from asyncblob.engine.threads import StopFlag
 from asyncblob.s3.dataplane import FileSlice
 from asyncblob.s3.deadline import Deadline
 from asyncblob.s3.file_work import file_work, read_hop
+from asyncblob.s3.sendqueue import unsent_bytes
 
 __all__ = ["FileBody"]
 
 _REPLY_GRACE_SECONDS = 5.0
 """How long to wait for an early reply after the connection broke while the body was being sent."""
+
+_QUEUE_LOOK_SECONDS = 1.0
+"""How often to look whether the kernel's send queue gets shorter, once all of the body is in it."""
 
 
 class FileBody(Payload):
@@ -53,6 +58,8 @@ class FileBody(Payload):
         self._first_byte_timeout = first_byte_timeout
         self._stop = StopFlag()
         self._reading: asyncio.Task[list[bytes]] | None = None
+        self._transport: asyncio.Transport | None = None
+        self._watching: asyncio.TimerHandle | None = None
         self.sha256 = sha256
         self.error: Exception | None = None
 
@@ -77,6 +84,7 @@ class FileBody(Payload):
         """Send the range; the Content-Length is its length."""
         # Keeps aiohttp from sending it a second time by itself: what is sent again is decided in one place, ours.
         self._consumed = True
+        self._transport = getattr(writer, "transport", None)
         self._meter.bytes_done = 0
         sent = 0
         await self._end_reading()
@@ -107,9 +115,31 @@ class FileBody(Payload):
                 self._meter.bytes_done = sent
                 self._deadline.restart(self._silence_timeout)
         self._deadline.restart(self._first_byte_timeout)
+        self._watch_send_queue(unsent=sys.maxsize)
+
+    def _watch_send_queue(self, unsent: int) -> None:
+        """While the kernel still sends, the first byte of the reply isn't due yet."""
+        sock = self._transport.get_extra_info("socket") if self._transport is not None else None
+        now = unsent_bytes(sock) if sock is not None else 0
+        if now < unsent:
+            self._deadline.restart(self._first_byte_timeout)
+        if now:
+            again = min(_QUEUE_LOOK_SECONDS, self._first_byte_timeout / 4)
+            self._watching = asyncio.get_running_loop().call_later(again, self._watch_send_queue, now)
+
+    def abort(self) -> None:
+        """End the connection at once, after a failure or a cancellation.
+
+        aiohttp closes it gracefully: with bytes in its buffer and a service that doesn't read any more, never.
+        """
+        if self._transport is not None:
+            self._transport.abort()
 
     async def aclose(self) -> None:
-        """Wait for the thread that reads ahead."""
+        """Forget the connection, and wait for the thread that reads ahead."""
+        if self._watching is not None:
+            self._watching.cancel()
+        self._transport = None
         self._stop.set()
         await self._end_reading()
 

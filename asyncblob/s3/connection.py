@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import importlib
 import logging
 from collections.abc import Iterator
@@ -26,9 +27,13 @@ if TYPE_CHECKING:
     from aiobotocore.session import AioSession
     from types_aiobotocore_s3.client import S3Client
 
-__all__ = ["Connection", "translated"]
+__all__ = ["COMPLETE_PATIENCE", "Connection", "translated"]
 
 _log = logging.getLogger("asyncblob.s3")
+
+COMPLETE_PATIENCE = 5
+"""How many times the usual time a CompleteMultipartUpload may take: "several minutes", S3 says.
+https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html"""
 
 # What the client reads from disk when it is made: 0.2 s of blocking work that a worker thread does beforehand.
 _MODULES = ("aiobotocore.config", "asyncblob.s3.body", "asyncblob.s3.http_session", "asyncblob.s3.signing")
@@ -60,9 +65,10 @@ class Connection:
             CredentialsError: The profile is not known, or the credentials' source failed.
             InvalidURLError: botocore refuses the endpoint or the region.
         """
-        session = self._session or await self._new_session()
-        await self._preload(session)
-        self._client = await self._new_client(session, {})
+        with self._creating():
+            session = self._session or await self._new_session()
+            await self._preload(session)
+            self._client = await self._new_client(session, {})
 
     @property
     def client(self) -> S3Client:
@@ -82,7 +88,7 @@ class Connection:
         async with self._renewing:
             if generation != self.generation:
                 return
-            with translated():
+            with self._creating(), translated():
                 if self._session is None:
                     session = await self._new_session()
                     await self._preload(session)
@@ -111,7 +117,9 @@ class Connection:
         def make() -> AioSession:
             from aiobotocore.session import AioSession  # imports for a second: not on the loop
 
-            return AioSession(profile=self._options.profile or None)
+            session = AioSession(profile=self._options.profile or None)
+            session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
+            return session
 
         return await run_in_thread(make, limiter=self._limiter)
 
@@ -129,43 +137,40 @@ class Connection:
         await run_in_thread(load, limiter=self._limiter)
 
     async def _new_client(self, session: AioSession, credentials: dict[str, str | None]) -> S3Client:
-        from botocore.exceptions import (
-            BotoCoreError,
-            InvalidRegionError,
-            PartialCredentialsError,
-            ProfileNotFound,
-        )
-
         from asyncblob.s3.signing import register_signer
 
-        options = self._options
-        try:
-            region = options.region or session.get_config_variable("region") or "us-east-1"
-            client: S3Client = await self._stack.enter_async_context(
-                session.create_client(
-                    "s3",
-                    region_name=region,
-                    endpoint_url=options.s3_endpoint or None,
-                    config=self._config(),
-                    aws_access_key_id=credentials.get("aws_access_key_id"),
-                    aws_secret_access_key=credentials.get("aws_secret_access_key"),
-                    aws_session_token=credentials.get("aws_session_token"),
-                )
+        region = self._options.region or session.get_config_variable("region") or "us-east-1"
+        client: S3Client = await self._stack.enter_async_context(
+            session.create_client(
+                "s3",
+                region_name=region,
+                endpoint_url=self._options.s3_endpoint or None,
+                config=self._config(),
+                aws_access_key_id=credentials.get("aws_access_key_id"),
+                aws_secret_access_key=credentials.get("aws_secret_access_key"),
+                aws_session_token=credentials.get("aws_session_token"),
             )
-        except ProfileNotFound as error:
-            raise CredentialsError(f"there is no AWS profile {options.profile!r}; check profile=…") from error
-        except PartialCredentialsError as error:
-            raise CredentialsError(
-                "the AWS credentials are incomplete; set both the access key and the secret"
-            ) from error
-        except (InvalidRegionError, ValueError) as error:
-            raise InvalidURLError(
-                "botocore refuses the region or the endpoint; check region=… and endpoint=…"
-            ) from error
-        except BotoCoreError as error:
-            raise CredentialsError(f"the S3 client can't be made ({type(error).__name__})") from error
+        )
         register_signer(client)
         return client
+
+    @contextmanager
+    def _creating(self) -> Iterator[None]:
+        """Turn what botocore raises while a session or a client is made into errors of the public tree."""
+        from botocore.exceptions import BotoCoreError, InvalidRegionError, PartialCredentialsError, ProfileNotFound
+
+        try:
+            yield
+        except ProfileNotFound as error:
+            raise CredentialsError(f"there is no AWS profile {self._options.profile!r}; check profile=…") from error
+        except PartialCredentialsError as error:
+            raise CredentialsError("the AWS credentials are incomplete; set both the key and its secret") from error
+        except (InvalidURLError, CredentialsError):
+            raise
+        except (InvalidRegionError, ValueError) as error:
+            raise InvalidURLError("botocore refuses the region or the endpoint; check the URL") from error
+        except BotoCoreError as error:
+            raise CredentialsError(f"the S3 client can't be made ({type(error).__name__})") from error
 
     def _config(self) -> Any:
         from aiobotocore.config import AioConfig
@@ -175,7 +180,8 @@ class Connection:
         options = self._options
         return AioConfig(
             connect_timeout=options.connect_timeout,
-            read_timeout=max(options.first_byte_timeout, options.silence_timeout),
+            # A backstop: the time-outs that matter are watched above, where it is known what is going on.
+            read_timeout=COMPLETE_PATIENCE * max(options.first_byte_timeout, options.silence_timeout),
             max_pool_connections=self._requests,
             # Retries are made in one place, ours; region redirects still work.
             retries={"total_max_attempts": 1, "mode": "standard"},
@@ -190,6 +196,14 @@ class Connection:
                 "payload_signing_enabled": options.signs_payload,
             },
         )
+
+
+@functools.cache
+def _loader(data_path: str | None) -> Any:
+    """The reader of botocore's model files, which keeps what it has read: one for all stores of the process."""
+    from botocore.loaders import create_loader
+
+    return create_loader(data_path)
 
 
 @contextmanager

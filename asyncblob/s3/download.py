@@ -212,7 +212,7 @@ class Download:
             return _changed(failure)
 
         try:
-            response = await self._requests.send(look, tally=self._tally, special=special)
+            response = await self._requests.control(look, tally=self._tally, special=special)
         except _NoChecksum:
             return
         if response.get("ETag", head.etag) != head.etag:

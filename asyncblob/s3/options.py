@@ -66,7 +66,8 @@ class Options:
         profile: The AWS profile; ``""`` = the environment's.
         max_attempts: How often one request is tried, the first time included, 1 to 100.
         connect_timeout: Seconds for making one connection.
-        first_byte_timeout: Seconds from the last byte of a request to the first of its reply.
+        first_byte_timeout: Seconds from the last byte of a request to the first of its reply; a CompleteMultipartUpload
+            may take five times as long.
         silence_timeout: Seconds without a byte moving in either direction after which a connection is given up. There
             is no limit to the whole: a slow transfer that progresses is never ended.
         cleanup_timeout: Seconds that cleaning up on the server (aborting a multipart upload) may take after a failure

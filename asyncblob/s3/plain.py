@@ -92,9 +92,10 @@ class PlainDataPlane:
             try:
                 with translated():
                     response = await send(arguments)
-            except RequestFailure:
+            except BaseException as error:
+                body.abort()
                 # A file that can't be read is the cause of all that the HTTP library makes of it.
-                if body.error is not None:
+                if body.error is not None and isinstance(error, RequestFailure):
                     raise body.error from None
                 raise
             finally:

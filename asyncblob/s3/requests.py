@@ -8,8 +8,10 @@ from typing import TypeVar
 from asyncblob.engine.budget import Budget
 from asyncblob.engine.retry import Decision, RetryBudget, RetryPolicy, Verdict, with_retries
 from asyncblob.s3.connection import Connection, translated
+from asyncblob.s3.deadline import Deadline
 from asyncblob.s3.failures import FileFailure, ServiceFailure
 from asyncblob.s3.judge import EXPIRED_CODES, judge
+from asyncblob.s3.options import Options
 
 __all__ = ["Requests", "Tally"]
 
@@ -35,12 +37,38 @@ class Requests:
     Cancellation: no retry outlives the caller; a request under way is cancelled with it.
     """
 
-    def __init__(self, connection: Connection, budget: Budget, policy: RetryPolicy, *, bucket: str) -> None:
+    def __init__(self, connection: Connection, budget: Budget, policy: RetryPolicy, options: Options) -> None:
         self._connection = connection
         self._budget = budget
         self._policy = policy
         self._retry_budget = RetryBudget()
-        self._bucket = bucket
+        self._options = options
+
+    async def control(
+        self,
+        attempt: Callable[[], Awaitable[T]],
+        *,
+        tally: Tally,
+        special: Callable[[Exception], Verdict | None] = lambda _: None,
+        policy: RetryPolicy | None = None,
+        patience: int = 1,
+    ) -> T:
+        """Make a request of the control plane, which is small both ways, within a time; again where that helps.
+
+        Args:
+            attempt: As for `send`.
+            tally: As for `send`.
+            special: As for `send`.
+            policy: As for `send`.
+            patience: How many times the usual time the service may take.
+        """
+        seconds = self._options.connect_timeout + patience * self._options.first_byte_timeout
+
+        async def timed() -> T:
+            async with Deadline(seconds):
+                return await attempt()
+
+        return await self.send(timed, tally=tally, special=special, policy=policy)
 
     async def send(
         self,
@@ -50,7 +78,7 @@ class Requests:
         special: Callable[[Exception], Verdict | None] = lambda _: None,
         policy: RetryPolicy | None = None,
     ) -> T:
-        """Make a request, again where that helps.
+        """Make a request of the data plane, which watches its own time-outs; again where that helps.
 
         Args:
             attempt: Makes the request once, with the connection's client of the moment.
@@ -85,7 +113,7 @@ class Requests:
                 renewed = True
                 await self._connection.renew_credentials(generation)
                 return Verdict(Decision.RETRY_NOW, reason=str(failure))
-            result = judge(failure, bucket=self._bucket)
+            result = judge(failure, bucket=self._options.bucket)
             if result.decision is Decision.THROTTLED:
                 self._budget.throttled()
             return result

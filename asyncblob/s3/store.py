@@ -99,9 +99,7 @@ class S3Blob(Blob):
                 options=options,
                 connection=connection,
                 plane=PlainDataPlane(connection, options, threads),
-                requests=Requests(
-                    connection, budget, RetryPolicy(max_attempts=options.max_attempts), bucket=options.bucket
-                ),
+                requests=Requests(connection, budget, RetryPolicy(max_attempts=options.max_attempts), options),
                 budget=budget,
                 checksums=ChecksumPolicy(options.checksum, store=options.store_name),
                 threads=threads,
@@ -244,7 +242,7 @@ class S3Blob(Blob):
                 return await self._context.connection.client.delete_object(Bucket=self.options.bucket, Key=name)
 
             try:
-                await self._context.requests.send(delete, tally=Tally(), special=missing)
+                await self._context.requests.control(delete, tally=Tally(), special=missing)
             except BlobNotFoundError:
                 return
 
@@ -270,7 +268,7 @@ class S3Blob(Blob):
             return await self._context.connection.client.head_object(**arguments)
 
         try:
-            response = await self._context.requests.send(head, tally=Tally())
+            response = await self._context.requests.control(head, tally=Tally())
         except BlobNotFoundError as error:
             # A HEAD's 404 has no body to say what is missing: the key or the bucket.
             if not await self._bucket_exists():
@@ -302,7 +300,7 @@ class S3Blob(Blob):
             return None
 
         try:
-            await self._context.requests.send(head, tally=Tally(), special=special)
+            await self._context.requests.control(head, tally=Tally(), special=special)
         except BucketNotFoundError:
             return False
         except BlobNotFoundError:

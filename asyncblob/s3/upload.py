@@ -17,7 +17,7 @@ from asyncblob.engine.scheduler import run_parts
 from asyncblob.errors import BlobError, BlobNotFoundError, TransferError
 from asyncblob.files.source import Source
 from asyncblob.s3 import crc
-from asyncblob.s3.connection import translated
+from asyncblob.s3.connection import COMPLETE_PATIENCE, translated
 from asyncblob.s3.context import StoreContext
 from asyncblob.s3.dataplane import FileSlice, SendReply
 from asyncblob.s3.failures import ServiceFailure, UploadConflict
@@ -176,7 +176,7 @@ class Upload:
 
         # Its id is needed for the abort: once it is on its way, the reply is waited for.
         request = asyncio.ensure_future(
-            self._requests.send(create, tally=self._tally, special=self._checksums.refusal(with_crc))
+            self._requests.control(create, tally=self._tally, special=self._checksums.refusal(with_crc))
         )
         cancelled = await settle(request, grace_seconds=self._options.cleanup_timeout)
         if cancelled is None:
@@ -252,7 +252,9 @@ class Upload:
                     )
             return self._checksums.refusal(whole is not None)(failure)
 
-        response = await self._requests.send(complete, tally=self._tally, special=special)
+        response = await self._requests.control(
+            complete, tally=self._tally, special=special, patience=COMPLETE_PATIENCE
+        )
         self._checksums.check_echo(whole, response.crc)
         return response
 
@@ -263,7 +265,7 @@ class Upload:
             return await self._client.head_object(Bucket=self._options.bucket, Key=self._key, ChecksumMode="ENABLED")
 
         try:
-            response = await self._requests.send(head, tally=Tally())
+            response = await self._requests.control(head, tally=Tally())
         except BlobNotFoundError:
             return None
         if response.get("ContentLength") != self._plan.size:
@@ -308,8 +310,8 @@ class Upload:
         try:
             async with asyncio.timeout(self._options.cleanup_timeout):
                 for _ in range(_ABORT_ROUNDS):
-                    await self._requests.send(abort, tally=Tally(), special=gone, policy=_ABORT_POLICY)
-                    left = await self._requests.send(list_parts, tally=Tally(), special=gone, policy=_ABORT_POLICY)
+                    await self._requests.control(abort, tally=Tally(), special=gone, policy=_ABORT_POLICY)
+                    left = await self._requests.control(list_parts, tally=Tally(), special=gone, policy=_ABORT_POLICY)
                     if not left.get("Parts"):
                         return
             why = "parts are still there"
