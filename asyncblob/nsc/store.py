@@ -112,7 +112,7 @@ class NscStore(Blob):
         """Download a file as `Blob.download` describes.
 
         The length is compared with the one that ``nsc artifact describe`` gives, if it gives one. The file has the
-        mode of a new file.
+        mode of a new file. It is published atomically, but is not brought to the disk (``fsync``).
         """
         started = time.perf_counter()
         async with self._lifecycle.operation("download", key):
