@@ -106,10 +106,11 @@ class Options:
         if self.region and not _REGION.fullmatch(self.region):
             raise InvalidURLError(f"region={self.region!r} is not a region's name, such as us-east-1")
         _check_endpoint(self.s3_endpoint)
+        # Joined to a key by one "/", whoever wrote the prefix.
+        object.__setattr__(self, "prefix", self.prefix.strip("/"))
         _check_prefix(self.prefix)
         _check_range("concurrency", self.concurrency, 0, 100)
-        if self.part_size_mb:
-            _check_range("part_size_mb", self.part_size_mb, 5, 5120, or_zero=True)
+        _check_range("part_size_mb", self.part_size_mb, 5, 5120, or_zero=True)
         _check_range("memory_mb", self.memory_mb, 16, None)
         _check_range("max_attempts", self.max_attempts, 1, 100)
         _check_choice("checksum", self.checksum, ("auto", "crc64nvme", "none"))
@@ -176,10 +177,11 @@ def _check_endpoint(endpoint: str) -> None:
     try:
         parts = urlsplit(endpoint)
         port = parts.port
-    except ValueError as error:
+    except ValueError:
+        # Without urllib's own words, which quote it, and credentials that somebody put there.
         raise InvalidURLError(
             "the URL parameter 'endpoint' is not a valid URL; write endpoint=http://host:9000"
-        ) from error
+        ) from None
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
         raise InvalidURLError("the URL parameter 'endpoint' must be an http:// or https:// URL with a host")
     if "@" in parts.netloc:
@@ -198,7 +200,10 @@ def _check_prefix(prefix: str) -> None:
 
 
 def _check_range(name: str, value: object, least: int, most: int | None, *, or_zero: bool = False) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least or (most is not None and value > most):
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if whole and or_zero and value == 0:
+        return
+    if not isinstance(value, int) or not whole or value < least or (most is not None and value > most):
         limits = f"{least} to {most}" if most is not None else f"{least} or more"
         raise InvalidURLError(f"{name} must be {'0 or ' if or_zero else ''}{limits}, not {value!r}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asyncblob.s3 import crc
@@ -88,7 +88,8 @@ def test_combining_the_parts_is_the_whole(pieces: list[bytes]) -> None:
     assert value == crc.update(b"".join(pieces))
 
 
-@given(first=st.integers(0, ALL_ONES), second=st.integers(0, ALL_ONES), length=st.integers(0, 49 * 2**40))
+@settings(max_examples=30)
+@given(first=st.integers(0, ALL_ONES), second=st.integers(0, ALL_ONES), length=st.integers(1, 49 * 2**40))
 def test_parts_of_any_size_combine(first: int, second: int, length: int) -> None:
     """Up to the largest object that S3 takes, and so beyond 32 bits of length."""
     assert crc.combine(first, second, length) == reference_combine(first, second, length)
@@ -134,7 +135,7 @@ def test_what_is_no_crc64_is_none(text: str) -> None:
     assert crc.decode(text) is None
 
 
-@given(text=st.text(max_size=20))
+@given(text=st.one_of(st.text(max_size=20), st.from_regex(r"[A-Za-z0-9+/]{11}=", fullmatch=True)))
 def test_decoding_never_raises(text: str) -> None:
     """A header may hold anything."""
     value = crc.decode(text)

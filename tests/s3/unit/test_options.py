@@ -33,8 +33,27 @@ ROWS: list[tuple[str, str, object, list[tuple[str, object]], list[str]]] = [
             ("https://example.com/base", "https://example.com/base"),
             ("http://[::1]:9000", "http://[::1]:9000"),
         ],
-        ["", "localhost:9000", "ftp://host", "http://", "http://:9000", "http://host:0", "http://host:port", "//host"]
-        + ["http://u:p@host", "http://host?x=1", "http://host#x", "http://ho st", "http://[::1", "s3://host"],
+        [
+            *[
+                "",
+                "localhost:9000",
+                "ftp://host",
+                "http://",
+                "http://:9000",
+                "http://host:0",
+                "http://host:port",
+                "//host",
+            ],
+            *[
+                "//host",
+                "http://u:p@host",
+                "http://host?x=1",
+                "http://host#x",
+                "http://ho st",
+                "http://[::1",
+                "s3://host",
+            ],
+        ],
     ),
     (
         "use_path_style",
@@ -126,7 +145,7 @@ def test_a_valid_value_is_taken(name: str, field: str, text: str, value: object)
 @pytest.mark.parametrize(("name", "text"), INVALID)
 def test_a_value_out_of_its_range_is_refused_by_name(name: str, text: str) -> None:
     """The error names the parameter."""
-    with pytest.raises(InvalidURLError, match=name if text not in ("a\nb",) else "profile"):
+    with pytest.raises(InvalidURLError, match=name):
         Options.from_url(url(**{name: text}))
 
 
@@ -142,7 +161,7 @@ def test_a_parameter_given_twice_is_refused(name: str) -> None:
 @pytest.mark.parametrize("name", ["Region", "s3_endpoint", "bucket", "prefix", "awssdk", "partSizeMB", "x", ""])
 def test_an_unknown_parameter_is_refused(name: str) -> None:
     """The error names it, and lists what is known."""
-    with pytest.raises(InvalidURLError, match="known are: .*checksum"):
+    with pytest.raises(InvalidURLError, match=r"known are: .*checksum"):
         Options.from_url(f"s3://bucket?{name}=1")
 
 
@@ -232,6 +251,8 @@ def test_a_prefix_is_checked_after_decoding(path: str) -> None:
 # --- round trips ----------------------------------------------------------------------------------------------------
 
 names = st.text("abcdefghijklmnopqrstuvwxyz0123456789", min_size=3, max_size=20)
+ports = st.integers(1, 65_535)
+segments = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="/"), min_size=1, max_size=8)
 seconds = st.integers(1, 86_400_000).map(lambda milliseconds: milliseconds / 1000)
 arguments = st.fixed_dictionaries(
     {"bucket": names},
