@@ -1,0 +1,1 @@
+"""asyncblob beside other clients: ``python -m benchmarks``, from a checkout with the ``[bench]`` extra."""

@@ -1,0 +1,45 @@
+"""One measured run in a process of its own: ``python -m benchmarks.child``, the job as JSON on standard input.
+
+Imports as little as possible: what this process takes is what the client takes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+
+from benchmarks.model import Job, Sample
+from benchmarks.peers import PEERS
+from benchmarks.scenarios import SCENARIOS
+from benchmarks.stopwatch import Stopwatch
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Do the job, and write the sample as JSON to the file that is the only argument."""
+    job = Job.from_json(json.load(sys.stdin))
+    scenario = SCENARIOS[job.scenario]
+    stopwatch = Stopwatch()
+    client = PEERS[job.peer].open(job.target, job.settings)
+    try:
+        outcome = scenario.run(client, job.arguments, stopwatch)
+        told = client.told(job.scenario)
+    finally:
+        client.close()
+    sample = Sample(
+        bytes_moved=outcome.bytes_moved,
+        seconds=stopwatch.seconds,
+        cpu_user_seconds=stopwatch.cpu_user_seconds,
+        cpu_system_seconds=stopwatch.cpu_system_seconds,
+        peak_rss_bytes=stopwatch.peak_rss_bytes(),
+        set=told,
+        extra=outcome.extra,
+    )
+    with open(sys.argv[1], "w", encoding="utf-8") as result:
+        json.dump(asdict(sample), result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""What is reported of samples: each metric's unit, and which way is better. Decimal units: 1 MB = 10^6 bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from benchmarks.model import Sample
+
+__all__ = ["METRICS", "Metric"]
+
+MEGABYTE = 1e6
+GIGABYTE = 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A number of a sample.
+
+    Attributes:
+        name: For the JSON.
+        title: For tables and plots, with the unit.
+        of: Computes it.
+        more_is_better: Whether a larger number is a better one.
+        digits: How many digits behind the point are worth showing.
+    """
+
+    name: str
+    title: str
+    of: Callable[[Sample], float]
+    more_is_better: bool
+    digits: int
+
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("speed", "MB/s", lambda it: it.bytes_moved / MEGABYTE / it.seconds, more_is_better=True, digits=0),
+        Metric(
+            "cpu", "CPU s/GB", lambda it: it.cpu_seconds / it.bytes_moved * GIGABYTE, more_is_better=False, digits=2
+        ),
+        Metric("memory", "peak RSS MB", lambda it: it.peak_rss_bytes / MEGABYTE, more_is_better=False, digits=0),
+    )
+}

@@ -1,0 +1,117 @@
+"""What the parent tells a measuring child, and what comes back: plain values that survive JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+__all__ = ["Job", "Sample", "Settings", "Target"]
+
+MIB = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where the bucket is, taken apart for peers that know nothing of asyncblob's URLs.
+
+    Attributes:
+        url: As `S3Blob.open` takes it, without the settings of `Settings`.
+        bucket: The bucket's name.
+        prefix: What precedes every key, joined to it by ``/``; may be empty.
+        endpoint: The service's URL; ``""`` = AWS.
+        region: ``""`` = the environment's or the profile's.
+        path_style: Whether the bucket goes into the path.
+        profile: The AWS profile; ``""`` = the environment's.
+    """
+
+    url: str
+    bucket: str
+    prefix: str
+    endpoint: str
+    region: str
+    path_style: bool
+    profile: str = ""
+
+    def key(self, name: str) -> str:
+        """The whole key of a name below the prefix."""
+        return f"{self.prefix}/{name}" if self.prefix else name
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to transfer: what S3Blob does by itself or was told to, for the peers to do the same as far as they can.
+
+    Attributes:
+        concurrency: Parts in flight.
+        part_size_bytes: The size of a part.
+        signs_payload: Whether the payload's SHA-256 is part of the signature.
+        checksum: Whether a CRC64NVME travels with an upload and is checked on a download.
+        chosen: The settings that were given on the command line; the others are S3Blob's own choice.
+    """
+
+    concurrency: int
+    part_size_bytes: int
+    signs_payload: bool
+    checksum: bool
+    chosen: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run in one child.
+
+    Attributes:
+        scenario: Its name in the registry.
+        peer: Its name in the registry.
+        target: Where the bucket is.
+        settings: How to transfer.
+        arguments: What else the scenario's child needs: paths and keys.
+    """
+
+    scenario: str
+    peer: str
+    target: Target
+    settings: Settings
+    arguments: dict[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """For `from_json`."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """What `to_json` gave."""
+        settings = Settings(**{**values["settings"], "chosen": tuple(values["settings"]["chosen"])})
+        return cls(values["scenario"], values["peer"], Target(**values["target"]), settings, values["arguments"])
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What one run measured. The timed part alone, but for the memory, which is the process's peak.
+
+    Attributes:
+        bytes_moved: Bytes of content that were moved.
+        seconds: Wall-clock time.
+        cpu_user_seconds: In user mode, of the client and of the programs that it ran.
+        cpu_system_seconds: In the kernel, of the same.
+        peak_rss_bytes: The largest resident set that the client's process, or a program it ran, had at any time.
+        round: Which round of the comparison the run belongs to, from 1; 0 = a warm-up that doesn't count.
+        busy_percent: How busy all cores of the machine were just before the round.
+        set: What the peer was told, for the reader.
+        extra: What only this scenario measures, by name.
+    """
+
+    bytes_moved: int
+    seconds: float
+    cpu_user_seconds: float
+    cpu_system_seconds: float
+    peak_rss_bytes: int
+    round: int = 0
+    busy_percent: float = 0.0
+    set: dict[str, str] = field(default_factory=dict)
+    extra: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def cpu_seconds(self) -> float:
+        """In user mode and in the kernel."""
+        return self.cpu_user_seconds + self.cpu_system_seconds

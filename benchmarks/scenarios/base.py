@@ -1,0 +1,67 @@
+"""What a scenario is: what the parent prepares and checks around each run, and what the child times."""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from benchmarks.peers.base import Client
+    from benchmarks.stopwatch import Stopwatch
+    from benchmarks.workbench import Workbench
+
+__all__ = ["Outcome", "Scenario"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the timed part did, beside what the stopwatch says.
+
+    Attributes:
+        bytes_moved: Bytes of content that were moved in the timed part.
+        extra: What only this scenario measures, by a metric's name.
+    """
+
+    bytes_moved: int
+    extra: dict[str, float] = field(default_factory=dict)
+
+
+class Scenario(abc.ABC):
+    """Something to measure. Everything but `run` happens in the parent, outside what is measured.
+
+    Attributes:
+        name: For the command line and the JSON.
+        title: For tables and plots.
+        needs: The operation that a peer must offer.
+        metrics: The names of what is reported, of `benchmarks.metrics`; peers are compared by the first.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    needs: ClassVar[str]
+    metrics: ClassVar[tuple[str, ...]]
+
+    @abc.abstractmethod
+    def prepare(self, bench: Workbench) -> None:
+        """Once before the first round: make what all runs share."""
+
+    @abc.abstractmethod
+    def arguments(self, bench: Workbench, run_name: str) -> dict[str, str]:
+        """Before each run: what the child is told. `run_name` is no other run's, and fit for keys and file names."""
+
+    @abc.abstractmethod
+    def run(self, client: Client, arguments: dict[str, str], stopwatch: Stopwatch) -> Outcome:
+        """In the child: warm the client up, then do the work inside ``with stopwatch``."""
+
+    @abc.abstractmethod
+    def check(self, bench: Workbench, arguments: dict[str, str]) -> None:
+        """After each run: verify what arrived, and remove it.
+
+        Raises:
+            ContentError: Other bytes arrived than were sent.
+        """
+
+    @abc.abstractmethod
+    def clean_up(self, bench: Workbench) -> None:
+        """Once after the last round: remove what `prepare` made. After a failure everything is removed at once."""

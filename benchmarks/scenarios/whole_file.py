@@ -1,0 +1,100 @@
+"""One large file up, one large file down."""
+
+from __future__ import annotations
+
+import abc
+import os
+from typing import TYPE_CHECKING, ClassVar
+
+from benchmarks.scenarios.base import Outcome, Scenario
+
+if TYPE_CHECKING:
+    from benchmarks.peers.base import Client
+    from benchmarks.stopwatch import Stopwatch
+    from benchmarks.workbench import Workbench
+
+__all__ = ["DownloadFile", "UploadFile"]
+
+_CONTENT = "content"
+_WARM_UP = "warm-up"
+
+
+class _WholeFile(Scenario):
+    """A file of `Workbench.size_bytes`, and a smaller one that opens the connections first."""
+
+    metrics: ClassVar[tuple[str, ...]] = ("speed", "cpu", "memory")
+
+    @abc.abstractmethod
+    def transfer(self, client: Client, arguments: dict[str, str], what: str) -> None:
+        """Transfer the content, or the warm-up."""
+
+    def prepare(self, bench: Workbench) -> None:
+        bench.make_file(_CONTENT, bench.size_bytes)
+        bench.make_file(_WARM_UP, bench.warm_up_bytes)
+
+    def clean_up(self, bench: Workbench) -> None:
+        for name in (_CONTENT, _WARM_UP):
+            bench.remove_file(name)
+
+    def run(self, client: Client, arguments: dict[str, str], stopwatch: Stopwatch) -> Outcome:
+        self.transfer(client, arguments, _WARM_UP)
+        with stopwatch:
+            self.transfer(client, arguments, _CONTENT)
+        return Outcome(os.stat(arguments[f"{_CONTENT}-path"]).st_size)
+
+
+class UploadFile(_WholeFile):
+    """From a file to a key that isn't there yet."""
+
+    name = "upload"
+    title = "one file up"
+    needs = "upload"
+
+    def arguments(self, bench: Workbench, run_name: str) -> dict[str, str]:
+        arguments: dict[str, str] = {}
+        for name in (_CONTENT, _WARM_UP):
+            arguments |= {f"{name}-path": bench.path(name), f"{name}-key": f"{run_name}-{name}"}
+        return arguments
+
+    def transfer(self, client: Client, arguments: dict[str, str], what: str) -> None:
+        client.upload(arguments[f"{what}-path"], arguments[f"{what}-key"])
+
+    def check(self, bench: Workbench, arguments: dict[str, str]) -> None:
+        for name in (_CONTENT, _WARM_UP):
+            bench.check_object(arguments[f"{name}-key"], name)
+            bench.remove_object(arguments[f"{name}-key"])
+        bench.reclaim()
+
+
+class DownloadFile(_WholeFile):
+    """From a key to a file that isn't there yet."""
+
+    name = "download"
+    title = "one file down"
+    needs = "download"
+
+    def prepare(self, bench: Workbench) -> None:
+        super().prepare(bench)
+        for name in (_CONTENT, _WARM_UP):
+            bench.put_object(name, bench.path(name))
+
+    def clean_up(self, bench: Workbench) -> None:
+        super().clean_up(bench)
+        for name in (_CONTENT, _WARM_UP):
+            bench.remove_object(name)
+        bench.reclaim()
+
+    def arguments(self, bench: Workbench, run_name: str) -> dict[str, str]:
+        arguments: dict[str, str] = {}
+        for name in (_CONTENT, _WARM_UP):
+            arguments |= {f"{name}-path": bench.path(f"{run_name}-{name}"), f"{name}-key": name}
+        return arguments
+
+    def transfer(self, client: Client, arguments: dict[str, str], what: str) -> None:
+        client.download(arguments[f"{what}-key"], arguments[f"{what}-path"])
+
+    def check(self, bench: Workbench, arguments: dict[str, str]) -> None:
+        for name in (_CONTENT, _WARM_UP):
+            path = arguments[f"{name}-path"]
+            bench.check_file(path, name)
+            os.unlink(path)
