@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import pytest
 from asyncblob.files import operations
 from asyncblob.files.directory import Directory
 
-__all__ = ["STEPS", "Gate", "Seam", "Step", "install"]
+__all__ = ["STEPS", "Gate", "Seam", "Step", "fork", "install"]
 
 T = TypeVar("T")
 
@@ -82,7 +83,7 @@ class Seam:
         """Kill the process before a step, as ``kill -9`` does."""
 
         def hook(step: Step) -> None:
-            if step.index == index:
+            if step.index == index and sys.platform != "win32":
                 os.kill(os.getpid(), signal.SIGKILL)
 
         self.before_each(hook)
@@ -150,3 +151,10 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Seam:
     for name in STEPS:
         monkeypatch.setattr(operations, name, seam.wrap(name, getattr(operations, name)))
     return seam
+
+
+def fork() -> int:
+    """`os.fork`, where there is one."""
+    if sys.platform != "win32":
+        return os.fork()
+    raise NotImplementedError

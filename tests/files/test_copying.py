@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ from asyncblob.errors import BlobChangedError
 from asyncblob.files import copying, operations
 from asyncblob.files.copying import copy_file, hash_file
 from tests.files.seam import Seam
+
+assert sys.platform != "win32"  # where conftest.py leaves these tests out
 
 MIB = 1024**2
 SIZES = [0, 1, 4096, MIB - 1, MIB, MIB + 1, 3 * MIB + 17, 9 * MIB + 1]
@@ -122,11 +125,12 @@ def test_kernel_that_stops_half_way_is_carried_on(tmp_path: Path, monkeypatch: p
     """Some file systems copy nothing although there is more: reading tells whether that was the end."""
     pair = Pair(tmp_path, 3 * MIB)
     calls = 0
+    real = operations.copy_range
 
     def copy_range(source_fd: int, target_fd: int, offset: int, size_bytes: int) -> int | None:
         nonlocal calls
         calls += 1
-        return os.copy_file_range(source_fd, target_fd, 1000, offset, offset) if calls < 3 else 0
+        return real(source_fd, target_fd, offset, 1000) if calls < 3 else 0
 
     monkeypatch.setattr(operations, "copy_range", copy_range)
     assert pair.copy() == hashlib.sha256(pair.content).hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import pytest
 from asyncblob.files import operations
 from asyncblob.files.directory import Directory
 from asyncblob.files.operations import LockState
+
+assert sys.platform != "win32"  # where conftest.py leaves these tests out
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ from asyncblob.files.sweep import ORPHAN_AGE_SECONDS, UNLOCKABLE_ORPHAN_AGE_SECO
 from tests.files.seam import Seam
 from tests.support.invariants import temp_files
 
+assert sys.platform != "win32"  # where conftest.py leaves these tests out
+
 ORPHAN = ".asyncblob-0123456789abcdef.tmp"
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from asyncblob.local import LocalFileBlob
 from asyncblob.local.times import format_rfc3339_nano
+from tests.files import seam
 
 __all__ = ["KEY", "SOURCES", "check_file", "content", "make_sources", "run"]
 
@@ -119,14 +120,14 @@ def _main(directory: Path, seconds: float, roles: dict[str, str]) -> int:
     # One process imports, which takes longer than all else here, and forks the others.
     children = []
     for role, url in roles.items():
-        pid = os.fork()
+        pid = seam.fork()
         if pid == 0:
             code = 1
             try:
                 count = asyncio.run(_run(role.rstrip("0123456789"), url, directory, seconds))
                 os.write(1, f"{role} {count}\n".encode())
                 code = 0
-            except BaseException:
+            except BaseException:  # noqa: BLE001 - whatever it is, it is this process's answer
                 traceback.print_exc()
             finally:
                 os._exit(code)

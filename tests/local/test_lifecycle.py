@@ -6,6 +6,7 @@ import asyncio
 import os
 import pickle
 import signal
+import sys
 import threading
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from asyncblob.errors import StoreClosedError
 from asyncblob.local import LocalFileBlob
 from tests.local.content import Source, fetch
 from tests.support.invariants import no_leaks
+
+assert sys.platform != "win32"  # where conftest.py leaves these tests out
 
 # From Python 3.12 on, forking beside threads is warned of, which is what these tests do.
 FORKS = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

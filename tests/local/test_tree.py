@@ -243,3 +243,28 @@ async def test_without_directory_descriptors_the_resolved_path_is_compared(
     monkeypatch.setattr(os.path, "realpath", lambda path: real(str(tmp_path)) if path.endswith("dir") else real(path))
     with pytest.raises(InvalidKeyError, match="leads out"):
         tree.find(str(root), ("dir", "key"))
+
+
+async def test_everything_works_on_plain_paths(
+    monkeypatch: pytest.MonkeyPatch, root: Path, tmp_path: Path, old: Source, new: Source
+) -> None:
+    """Without directory descriptors, as on Windows, names are joined to paths; links out are refused all the same."""
+    real_open, real_child = Directory.open, Directory.child
+
+    def plain(directory: Directory) -> Directory:
+        directory.close()
+        return Directory(directory.path, None)
+
+    monkeypatch.setattr(Directory, "open", lambda path: plain(real_open(path)))
+    monkeypatch.setattr(Directory, "child", lambda self, name: plain(real_child(real_open(self.path), name)))
+    monkeypatch.setattr(tree, "HAS_DIRECTORY_DESCRIPTORS", False)
+    async with LocalFileBlob.open(f"file://{root}") as store:
+        await store.upload(old.path, "a/b/key")
+        await store.upload(new.path, "a/b/key")
+        assert await fetch(store, "a/b/key", tmp_path / "out" / "dest", old, new) is new
+        (root / "link").symlink_to(tmp_path)
+        await _refused(store, "link/old", tmp_path, old)
+        await store.delete("a/b/key")
+        await store.upload(old.path, "a")
+        assert await fetch(store, "a", tmp_path / "dest", old, new) is old
+    assert temp_files(tmp_path) == []

@@ -61,7 +61,7 @@ def _child(url: str, operation: str, args: list[str], kill_at: int) -> int:
 def _main() -> None:
     for line in sys.stdin:
         url, operation, args, kill_at = json.loads(line)
-        pid = os.fork()
+        pid = seam.fork()
         if pid == 0:
             code = 1
             try:
