@@ -28,6 +28,12 @@ _THROTTLED_CODES = frozenset(
 _THROTTLED_STATUSES = frozenset({429, 503})
 _RETRIED_CODES = frozenset({"InternalError", "RequestTimeout", "OperationAborted", "IncompleteBody"})
 _RETRIED_STATUSES = frozenset({408, 500, 502, 504})
+# What sending again can't change. botocore turns an error in the body of a 200 into a 500, whatever its code.
+_FATAL_CODES = frozenset(
+    {"InvalidPart", "InvalidPartOrder", "EntityTooSmall", "EntityTooLarge", "PreconditionFailed", "MalformedXML"}
+    | {"InvalidRequest", "InvalidArgument", "MethodNotAllowed", "NotImplemented", "KeyTooLongError"}
+    | {"NoSuchKey", "AccessDenied"}
+)
 _CORRUPTED_CODES = frozenset({"BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "ChecksumMismatch"})
 EXPIRED_CODES = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"})
 _CREDENTIALS_CODES = EXPIRED_CODES | frozenset(
@@ -89,7 +95,14 @@ def _judge_service(failure: ServiceFailure, bucket: str) -> Verdict:
         return Verdict(
             Decision.FAIL, BucketNotFoundError(f"there is no bucket {bucket!r} ({failure}); create it or check the URL")
         )
-    if code in _RETRIED_CODES or status in _RETRIED_STATUSES:
+    if code == "NoSuchUpload":
+        return Verdict(
+            Decision.FAIL,
+            TransferError(
+                f"the multipart upload is gone ({failure}): somebody aborted it, or a lifecycle rule did; upload again"
+            ),
+        )
+    if code in _RETRIED_CODES or (status in _RETRIED_STATUSES and code not in _FATAL_CODES):
         return Verdict(Decision.RETRY, reason=str(failure))
     if code == "NoSuchKey" or status == 404:
         return Verdict(Decision.FAIL, BlobNotFoundError(f"there is no such blob ({failure})"))
@@ -99,7 +112,7 @@ def _judge_service(failure: ServiceFailure, bucket: str) -> Verdict:
         return Verdict(
             Decision.FAIL, TransferError(f"the bucket is in another region ({failure}); put {hint} in the URL")
         )
-    if status == 403:
+    if code == "AccessDenied" or status == 403:
         return Verdict(
             Decision.FAIL,
             AccessDeniedError(
