@@ -21,10 +21,13 @@ __all__ = [
 ]
 
 _CODE = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+# A name of a secret and what follows it, as in a query, a header, JSON or XML; and the ids of access keys.
 _SECRETS = re.compile(
-    r"(?i)(?:x-amz-(?:signature|credential|security-token)|signature|awsaccesskeyid)\s*[=:]\s*[^\s&,\"'<>]+"
+    r"(?i)(?:signature(?:provided)?|credential|(?:security|session)[-_]?token|secret[-_]?(?:access[-_]?)?key"
+    r"|access[-_]?key(?:[-_]?id)?)[\"']?\s*[=:>]\s*[\"']?[^\s&,\"'<>]+"
     r"|\b(?:AKIA|ASIA)[A-Z0-9]{8,}\b"
 )
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}", re.ASCII)
 # What these say can hold the request's signature or what was signed.
 _SILENT_CODES = frozenset({"SignatureDoesNotMatch", "InvalidAccessKeyId", "InvalidToken", "InvalidSignature"})
 _MESSAGE_MAX_LENGTH = 200
@@ -41,7 +44,7 @@ class ServiceFailure(RequestFailure):
         status: The HTTP status.
         code: S3's error code (``NoSuchKey``); the status as a string where the reply had none, as after a HEAD.
         headers: The reply's headers, in lower case.
-        request_id: The service's id of the request; ``""`` where it gave none.
+        request_id: The service's id of the request; ``""`` where it gave none that can be shown.
     """
 
     def __init__(
@@ -56,8 +59,9 @@ class ServiceFailure(RequestFailure):
         self.status = status
         self.code = code if _CODE.fullmatch(code) else str(status)
         self.headers = headers or {}
-        self.request_id = request_id
-        said = "" if self.code in _SILENT_CODES else _SECRETS.sub("…", " ".join(message.split()))
+        self.request_id = request_id if _REQUEST_ID.fullmatch(request_id) else ""
+        message = " ".join("".join(character if character.isprintable() else " " for character in message).split())
+        said = "" if self.code in _SILENT_CODES else _SECRETS.sub("…", message)
         self.said = said[:_MESSAGE_MAX_LENGTH]
         super().__init__(str(self))
 
