@@ -112,7 +112,7 @@ class Requests:
             if isinstance(failure, ServiceFailure) and failure.code in EXPIRED_CODES and not renewed:
                 renewed = True
                 await self._connection.renew_credentials(generation)
-                return Verdict(Decision.RETRY_NOW, reason=str(failure))
+                return Verdict(Decision.RETRY_NOW, judge(failure, bucket=self._options.bucket).error)
             result = judge(failure, bucket=self._options.bucket)
             if result.decision is Decision.THROTTLED:
                 self._budget.throttled()
