@@ -1,0 +1,1 @@
+"""What every backend promises: one suite, run by all of them."""
