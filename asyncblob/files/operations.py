@@ -106,14 +106,20 @@ def unlock(fd: int) -> None:
 
 
 def reserve(fd: int, size_bytes: int) -> None:
-    """Make an empty file `size_bytes` long, on blocks that are its own where the file system can say so.
+    """Make a file `size_bytes` long, of which nothing is kept, on blocks that are its own where that is cheap.
+
+    It is on the file systems of block devices, which note an extent. One in memory writes zeros to every page (a second
+    for a gigabyte, before the first byte arrives), and so does the C library where the file system can't (NFS); those
+    have no block device, and there the free space is looked at instead.
 
     Raises:
         OSError: ENOSPC: there is not enough space.
     """
+    os.ftruncate(fd, 0)
     if size_bytes <= 0:
         return
-    if sys.platform == "linux":
+    check_space(fd, size_bytes)
+    if sys.platform == "linux" and os.major(os.fstat(fd).st_dev):
         try:
             os.posix_fallocate(fd, 0, size_bytes)
         except OSError as error:

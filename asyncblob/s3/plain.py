@@ -173,6 +173,8 @@ class _PlainReply:
         finally:
             if writing is not None:
                 cancelled = await settle(writing)
+                if not writing.cancelled():
+                    writing.exception()  # retrieved: if it failed too, the first failure is the one that counts
                 if cancelled is not None:
                     raise cancelled
         meter.bytes_done = received

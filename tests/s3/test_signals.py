@@ -363,6 +363,18 @@ async def test_a_changed_object_is_fetched_again_from_the_beginning(
     assert info.retries == 1
 
 
+async def test_an_object_that_shrinks_meanwhile_is_delivered_without_a_rest_of_the_old_one(
+    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, tmp_path: Path
+) -> None:
+    """If the new object is smaller, nothing of the room that was made for the old one is left in the file."""
+    new = make_file(777).read_bytes()
+    await fault_server.put("k", make_file(THREE_PARTS).read_bytes())
+    fault_server.fail("GetObject", ReplaceObject(new), skip=1)
+    async with open_at(fault_server, concurrency=1) as store:
+        await store.download("k", tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == new
+
+
 async def test_every_range_but_the_first_is_pinned_to_its_etag(
     fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, tmp_path: Path
 ) -> None:
