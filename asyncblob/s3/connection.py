@@ -36,7 +36,13 @@ COMPLETE_PATIENCE = 5
 https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html"""
 
 # What the client reads from disk when it is made: 0.2 s of blocking work that a worker thread does beforehand.
-_MODULES = ("aiobotocore.config", "asyncblob.s3.body", "asyncblob.s3.http_session", "asyncblob.s3.signing")
+_MODULES = (
+    "aiobotocore.config",
+    "awscrt.checksums",
+    "asyncblob.s3.body",
+    "asyncblob.s3.http_session",
+    "asyncblob.s3.signing",
+)
 _MODEL_FILES = (("s3", "service-2"), ("s3", "endpoint-rule-set-1"))
 _DATA_FILES = ("endpoints", "partitions", "sdk-default-configuration", "_retry")
 

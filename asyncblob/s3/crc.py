@@ -2,14 +2,15 @@
 
 S3 knows CRC64NVME only as the checksum of a full object, which parts may be combined to.
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
+
+Its library is loaded when it is first needed (a store's opening does so in a worker thread): it is large, and who only
+uses a local store has no use for it.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-
-from awscrt.checksums import combine_crc64nvme, crc64nvme
 
 __all__ = ["combine", "decode", "encode", "update"]
 
@@ -18,12 +19,16 @@ _BYTES = 8
 
 def update(data: bytes | bytearray | memoryview, crc: int = 0) -> int:
     """Continue a CRC with more data; lets go of the interpreter lock for more than a few KiB."""
+    from awscrt.checksums import crc64nvme
+
     result: int = crc64nvme(data, crc)
     return result
 
 
 def combine(crc: int, crc_of_next: int, next_length: int) -> int:
     """The CRC of two pieces of data, one behind the other, from theirs and the second one's length in bytes."""
+    from awscrt.checksums import combine_crc64nvme
+
     result: int = combine_crc64nvme(crc, crc_of_next, next_length)
     return result
 
