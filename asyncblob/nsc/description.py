@@ -8,7 +8,7 @@ with 0. Whatever isn't understood is unknown, never an error.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from asyncblob.nsc.command import CommandResult
 
@@ -25,11 +25,13 @@ class Description:
         exists: Whether there is one that has not expired; None: unknown.
         size: Its size in bytes; None: unknown.
         id: The service's name for this upload of it; ``""``: unknown.
+        result: The run that said so.
     """
 
     exists: bool | None
     size: int | None = None
     id: str = ""
+    result: CommandResult | None = field(default=None, compare=False, repr=False)
 
 
 UNKNOWN = Description(None)
@@ -44,13 +46,14 @@ def read_description(result: CommandResult) -> Description:
     if not isinstance(document, dict):
         return UNKNOWN
     if result.exit_code == _EXIT_NOT_FOUND and "error" in document:
-        return Description(exists=False)
+        return Description(exists=False, result=result)
     if result.exit_code != 0 or not ("id" in document or "path" in document):
         return UNKNOWN
     if str(document.get("status", "")).upper().endswith("EXPIRED"):
-        return Description(exists=False)
+        return Description(exists=False, result=result)
     name = document.get("id")
-    return Description(exists=True, size=_size(document.get("size")), id=name if isinstance(name, str) else "")
+    name = name if isinstance(name, str) else ""
+    return Description(exists=True, size=_size(document.get("size")), id=name, result=result)
 
 
 def _size(value: object) -> int | None:

@@ -36,19 +36,19 @@ _OF_NO_ARTIFACT = re.compile(
 )
 
 
-def diagnose(result: CommandResult, operation: str, paths: Iterable[str], *, exists: bool | None) -> BlobError:
+def diagnose(result: CommandResult, command: str, paths: Iterable[str], *, exists: bool | None) -> BlobError:
     """Make an error of a failed run. Unless it is a `CommandError`, one is its cause.
 
     Args:
         result: The run.
-        operation: ``"upload"`` or ``"download"``.
-        paths: The paths that the program was given. They may hold any words, so they are not looked at.
+        command: What of ``nsc artifact`` was run: ``"upload"``, ``"download"`` or ``"describe"``.
+        paths: The paths that the program was given; ``""`` is none. They may hold any words, so they are not looked at.
         exists: Whether the artifact is known to exist; None: unknown.
     """
-    command_error = CommandError(_message(result, operation), result=result)
+    command_error = CommandError(_message(result, command), result=result)
     text = _evidence(result.stderr, paths)
     error: BlobError
-    if operation == "download" and exists is False:
+    if command != "upload" and exists is False:
         error = BlobNotFoundError("there is no such artifact, or it has expired")
     elif _CREDENTIALS.search(text):
         error = CredentialsError(
@@ -56,7 +56,7 @@ def diagnose(result: CommandResult, operation: str, paths: Iterable[str], *, exi
         )
     elif _ACCESS_DENIED.search(text):
         error = AccessDeniedError(f"Namespace does not allow this: {_excerpt(result.stderr)}")
-    elif operation == "download" and exists is None and _NOT_FOUND.search(text):
+    elif command == "download" and exists is None and _NOT_FOUND.search(text):
         error = BlobNotFoundError("there is no such artifact, or it has expired")
     else:
         return command_error
@@ -76,7 +76,7 @@ def _one_line(text: str) -> str:
 def _evidence(text: str, paths: Iterable[str]) -> str:
     """One line, without the paths and without what only sounds as if it were about an artifact."""
     text = _one_line(text)
-    for path in paths:
+    for path in filter(None, paths):
         text = re.sub(_wrapped(path), "FILE", text)
     return _OF_NO_ARTIFACT.sub("", text)
 
@@ -86,9 +86,10 @@ def _wrapped(path: str) -> str:
     return re.escape(_one_line(path)).replace(r"\-", "- ?")
 
 
-def _message(result: CommandResult, operation: str) -> str:
+def _message(result: CommandResult, command: str) -> str:
     how = f"with exit status {result.exit_code}" if result.exit_code >= 0 else f"by signal {-result.exit_code}"
-    message = f"`nsc artifact {operation}` ended {how}: {_excerpt(result.stderr) or 'it printed no error'}"
+    said = _excerpt(result.stderr) or _excerpt(result.stdout) or "it printed nothing"
+    message = f"`nsc artifact {command}` ended {how}: {said}"
     if "unknown command" in result.stderr:
         message += " (is the nsc on PATH Namespace's? NATS has a program of this name, too)"
     return message

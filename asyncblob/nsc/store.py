@@ -104,7 +104,7 @@ class NscStore(Blob):
             name = nsc_key(key)
             path = check_path(file_path, "file_path")
             async with self._source(path) as source:
-                meter = ProgressMeter(progress, key, bytes_total=source.size)
+                meter = _meter(progress, key, source.size)
                 await meter.reporting(partial(self._upload, source, name, meter))
             return _transfer_info(source.size, started)
 
@@ -118,8 +118,10 @@ class NscStore(Blob):
         async with self._lifecycle.operation("download", key):
             name = nsc_key(key)
             path = check_path(dest_path, "dest_path")
+            if not await self._in_thread(partial(_has_directory, path)):
+                await self._require(name)  # before directories are made for what isn't there
             async with self._pending(path) as pending:
-                meter = ProgressMeter(progress, key)
+                meter = _meter(progress, key, None)
                 size = await meter.reporting(partial(self._download, pending, name, meter))
             return _transfer_info(size, started)
 
@@ -133,9 +135,14 @@ class NscStore(Blob):
     async def _upload(self, source: Source, name: str, meter: ProgressMeter) -> None:
         expiry = ("--expires_in", self._location.expires_in) if self._location.expires_in else ()
         result = await self._run(self._processes, "upload", source.path, name, *self._namespace(), *expiry)
-        if result.exit_code != 0:
-            raise self._failure(result, "upload", name, source.path)
-        await self._in_thread(source.check_unchanged)
+        failure = None if result.exit_code == 0 else self._failure(result, "upload", name, source.path)
+        try:
+            await self._in_thread(source.check_unchanged)
+        except BlobChangedError as changed:
+            # A file that was removed or cut is also why nsc failed, whatever it says.
+            raise changed from (failure or changed.__cause__)
+        if failure is not None:
+            raise failure
         meter.finish(source.size)
 
     async def _download(self, pending: PendingDirectory, name: str, meter: ProgressMeter) -> int:
@@ -183,11 +190,20 @@ class NscStore(Blob):
             return UNKNOWN
         return read_description(result)
 
+    async def _describe_in_time(self, name: str) -> Description:
+        with anyio.move_on_after(self._lookup_seconds):
+            return await self._describe(name)
+        return UNKNOWN
+
+    async def _require(self, name: str) -> None:
+        """Raise `BlobNotFoundError` if the artifact is known not to exist."""
+        described = await self._describe_in_time(name)
+        if described.exists is False and described.result is not None:
+            raise self._failure(described.result, "describe", name, "", exists=False)
+
     async def _compare_again(self, name: str, before: Description, size: int) -> None:
         """Find out why the length is not the one that was described: the artifact may have been replaced meanwhile."""
-        now = UNKNOWN
-        with anyio.move_on_after(self._lookup_seconds):
-            now = await self._describe(name)
+        now = await self._describe_in_time(name)
         if now.size == size:
             return
         if now.exists is False or (now.size is not None and now != before):
@@ -197,10 +213,11 @@ class NscStore(Blob):
         )
 
     def _failure(
-        self, result: CommandResult, operation: str, name: str, path: str, *, exists: bool | None = None
+        self, result: CommandResult, command: str, name: str, path: str, *, exists: bool | None = None
     ) -> BlobError:
-        error = diagnose(result, operation, (path,), exists=exists)
+        error = diagnose(result, command, (path,), exists=exists)
         if isinstance(error.__cause__, CommandError):
+            operation = "upload" if command == "upload" else "download"  # `describe` is part of a download here
             error.__cause__.with_context(operation=operation, key=name, store=self._lifecycle.store)
         return error
 
@@ -248,6 +265,10 @@ def _find_program() -> str:
     return os.path.abspath(found)
 
 
+def _has_directory(path: str) -> bool:
+    return os.path.isdir(os.path.dirname(os.path.realpath(path)))
+
+
 def _open_source(path: str) -> Source:
     # nsc gets the path with all symlinks resolved, and it is this one that must stay the same file. It is absolute, so
     # it begins with no '-'.
@@ -260,6 +281,12 @@ def _status(path: str) -> os.stat_result | None:
         return os.lstat(path)
     except FileNotFoundError:
         return None
+
+
+def _meter(progress: ProgressCallback | None, key: str, size: int | None) -> ProgressMeter:
+    meter = ProgressMeter(progress, key, bytes_total=size)
+    meter.parts_total = 0  # what parts nsc makes is its own matter
+    return meter
 
 
 def _transfer_info(size: int, started: float) -> TransferInfo:

@@ -78,6 +78,22 @@ async def test_missing_artifact(store: NscStore, nsc: Standin, work: Path) -> No
     assert files_below(work) == set()
 
 
+async def test_missing_artifact_and_directory(store: NscStore, nsc: Standin, work: Path) -> None:
+    """No directory is made for an artifact that isn't there; without a look-up that is not known before."""
+    with pytest.raises(BlobNotFoundError) as caught:
+        await store.download("missing", work / "a" / "b" / "dest")
+    assert isinstance(caught.value.__cause__, CommandError)
+    assert caught.value.__cause__.result is not None
+    assert caught.value.__cause__.result.exit_code == 2
+    assert (caught.value.__cause__.operation, caught.value.__cause__.key) == ("download", "missing")
+    assert nsc.calls("download") == []
+    assert files_below(work) == set()
+    nsc.set_mode(describe="failed")
+    with pytest.raises(BlobNotFoundError):
+        await store.download("missing", work / "a" / "b" / "dest")
+    assert files_below(work) == {"a", "a/b"}
+
+
 async def test_describe_knows_better_than_the_text(store: NscStore, nsc: Standin, dest: Path) -> None:
     """A failure without a word is a missing artifact if `describe` says so, and none if that says it's there."""
     nsc.set_mode("silent", describe="missing")
@@ -256,6 +272,23 @@ async def test_source_changes(
     monkeypatch.setattr(store, "_run", run_and_change)
     with pytest.raises(BlobChangedError):
         await store.upload(work / "source", "key")
+
+
+async def test_source_is_removed_before_it_is_read(
+    store: NscStore, nsc: Standin, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where `nsc` fails because the source is gone, the error is that, with what `nsc` said as its cause."""
+    (work / "source").write_bytes(DATA)
+    run = store._run
+
+    async def remove_and_run(*arguments: object) -> object:
+        remove(work / "source")
+        return await run(*arguments)  # type: ignore[arg-type]  # passed on as they are
+
+    monkeypatch.setattr(store, "_run", remove_and_run)
+    with pytest.raises(BlobChangedError) as caught:
+        await store.upload(work / "source", "key")
+    assert isinstance(caught.value.__cause__, CommandError)
 
 
 @pytest.mark.usefixtures("nothing_left")
