@@ -39,6 +39,7 @@ class ProgressMeter:
         self._complete_bytes = 0
         self._active: set[PartMeter] = set()
         self._reported: Progress | None = None
+        self._failure: BaseException | None = None
         self.bytes_total = bytes_total
         self.parts_done = 0
         self.parts_total: int | None = None
@@ -78,7 +79,13 @@ class ProgressMeter:
         return result
 
     def finish(self, size_bytes: int) -> None:
-        """Report that all bytes have been moved."""
+        """Report that all bytes have been moved.
+
+        Raises:
+            BaseException: What the callback raises, or has raised a moment ago: nothing may be committed any more.
+        """
+        if self._failure is not None:
+            raise self._failure
         self._active.clear()
         self._complete_bytes = size_bytes
         self.bytes_total = size_bytes
@@ -107,4 +114,8 @@ class ProgressMeter:
         )
         if now != last:
             self._reported = now
-            self._callback(now)
+            try:
+                self._callback(now)
+            except BaseException as error:
+                self._failure = error
+                raise

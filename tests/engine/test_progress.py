@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -289,3 +290,30 @@ async def test_a_cancelled_transfer_is_reported_no_more(interrupt: Interruption)
     await interrupt(lambda: meter.reporting(body), begun, then)
     assert ended == [True]
     assert len(callback.reports) == 1
+
+
+async def test_nothing_is_committed_after_the_callback_has_raised() -> None:
+    """A transfer that comes to its end before it learns that the callback has raised is stopped by `finish`."""
+    raised = asyncio.Event()
+    committed = False
+
+    def callback(progress: Progress) -> None:
+        if progress.bytes_done:
+            raised.set()
+            raise ZeroDivisionError
+
+    meter = ProgressMeter(callback, "key")
+
+    async def transfer() -> None:
+        nonlocal committed
+        meter.parts_total = 1
+        meter.complete_part(meter.start_part(), 10)
+        meter.bytes_total = 10
+        with anyio.CancelScope(shield=True):  # as if the cancellation came a step later
+            await raised.wait()
+            meter.finish(10)
+            committed = True
+
+    with pytest.raises(ZeroDivisionError):
+        await meter.reporting(transfer)
+    assert not committed
