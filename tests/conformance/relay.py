@@ -43,7 +43,7 @@ class Relay:
         self._holding = 0
         self._released = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._connections: set[asyncio.Task[None]] = set()
+        self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -85,18 +85,15 @@ class Relay:
         server = await asyncio.start_server(self._accept, sock=self._listener)
         await self._stopping.wait()
         server.close()
-        for task in tuple(self._connections):
+        for task, writer in tuple(self._connections.items()):
             task.cancel()
+            writer.transport.abort()
         await asyncio.gather(*self._connections, return_exceptions=True)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections.add(task)
-        try:
-            await self._converse(reader, writer)
-        finally:
-            self._connections.discard(task)
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.ensure_future(self._converse(reader, writer))
+        self._connections[task] = writer
+        task.add_done_callback(self._connections.pop)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         service_reader, service_writer = await asyncio.open_connection(*self._target)
@@ -107,11 +104,11 @@ class Relay:
             # Either side's end is the end of both, at once: a client that is gone must be seen to be gone.
             await asyncio.wait({up, down}, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            for each in (writer, service_writer):
+                each.transport.abort()
             for task in (up, down):
                 task.cancel()
             await asyncio.gather(up, down, return_exceptions=True)
-            for each in (writer, service_writer):
-                each.transport.abort()
 
     async def _pass_on(
         self,
@@ -141,6 +138,7 @@ class Relay:
             await writing
         finally:
             writing.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
 
     async def _write(self, queue: asyncio.Queue[bytes | None], writer: asyncio.StreamWriter) -> None:
         """Write what is queued up to an empty piece; where there is None, wait until it is released."""
