@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import aiofiles
+
+from asyncblob.blob import StrPath
 from asyncblob.errors import IntegrityError
 from asyncblob.local.times import parse_rfc3339
 
@@ -70,6 +74,25 @@ class FileMetadata:
             IntegrityError: It is no JSON object, larger than 64 KiB, or a field has another type than it must have.
         """
         return from_fields(load_object(text))
+
+    @classmethod
+    async def read(cls, sidecar_path: StrPath) -> FileMetadata:
+        """Read a sidecar by its path, ``<root>/<key>.attrs.json``, for instance of a store that another program uses.
+
+        The loop stays free. A store's own methods do more: they take care that sidecar and data belong together.
+
+        Raises:
+            IntegrityError: As for `from_json`.
+            OSError: The file can't be read.
+            asyncio.CancelledError: The call was cancelled; a read that was under way ends by itself.
+        """
+        async with aiofiles.open(sidecar_path, "rb", opener=_open_without_waiting) as file:
+            return cls.from_json(await file.read(MAX_JSON_BYTES + 1))
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Open a file, and a FIFO that nobody writes to without waiting for somebody who does."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 _FIELD_NAMES = tuple(field.name for field in dataclasses.fields(FileMetadata))
