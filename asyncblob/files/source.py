@@ -6,6 +6,7 @@ import os
 import stat
 
 from asyncblob.errors import BlobChangedError, InvalidPathError
+from asyncblob.files.directory import naming
 
 __all__ = ["Source"]
 
@@ -70,7 +71,21 @@ class Source:
         Raises:
             BlobChangedError: Device, inode, size or modification time differ, or the path is gone; or the file holds
                 more bytes than its size says, as those of /proc do.
+            OSError: It can't be read any more.
         """
+        with naming(self.path):
+            self._check_unchanged()
+
+    def close(self) -> None:
+        """Close the file. Closing twice is harmless."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __repr__(self) -> str:
+        return f"<Source {self.path!r} size={self.size} fd={self.fd}>"
+
+    def _check_unchanged(self) -> None:
         self._compare(os.fstat(self.fd))
         try:
             status = os.stat(self._absolute)
@@ -84,15 +99,6 @@ class Source:
                 f"the file {self.path!r} holds more than the {self.size} bytes that its size says; it is still being "
                 "written, or made up as it is read (as in /proc): use upload_stream"
             )
-
-    def close(self) -> None:
-        """Close the file. Closing twice is harmless."""
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-    def __repr__(self) -> str:
-        return f"<Source {self.path!r} size={self.size} fd={self.fd}>"
 
     def _compare(self, now: os.stat_result) -> None:
         then = self._status

@@ -35,6 +35,7 @@ class FileBody(Payload):
     Attributes:
         sha256: The payload's digest, for the signer; None: not signed.
         error: What reading raised; the HTTP library hides it behind an error of its own.
+        handed_over: Whether the HTTP library has been given all of it.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class FileBody(Payload):
         self._watching: asyncio.TimerHandle | None = None
         self.sha256 = sha256
         self.error: Exception | None = None
+        self.handed_over = False
 
     def __len__(self) -> int:
         """For botocore, which sends chunked what has no length."""
@@ -86,6 +88,7 @@ class FileBody(Payload):
         self._consumed = True
         self._transport = getattr(writer, "transport", None)
         self._meter.bytes_done = 0
+        self.handed_over = False
         sent = 0
         await self._end_reading()
         following = self._read(0)
@@ -105,6 +108,7 @@ class FileBody(Payload):
                 # first turn is called behind this task in the second.
                 await asyncio.sleep(0)
                 await asyncio.sleep(0)
+                self.handed_over = sent + len(chunk) == self._piece.length
                 try:
                     await writer.write(chunk)
                 except OSError:

@@ -19,8 +19,8 @@ import anyio
 
 from asyncblob.engine.cancellation import finish
 from asyncblob.engine.threads import run_in_thread
-from asyncblob.errors import CredentialsError, InvalidURLError
-from asyncblob.s3.failures import ConnectionFailure, ServiceFailure
+from asyncblob.errors import BlobError, CredentialsError, InvalidURLError
+from asyncblob.s3.failures import BadReply, ConnectionFailure, RequestFailure, ServiceFailure
 from asyncblob.s3.options import Options
 
 if TYPE_CHECKING:
@@ -215,33 +215,63 @@ def _loader(data_path: str | None) -> Any:
 @contextmanager
 def translated() -> Iterator[None]:
     """Turn what botocore raises into `asyncblob.s3.failures` and errors of the public tree."""
+    import aiohttp
     from botocore.exceptions import (
         BotoCoreError,
         ClientError,
         ConnectionError,
         CredentialRetrievalError,
         HTTPClientError,
+        LoginError,
+        MetadataRetrievalError,
+        NoAuthTokenError,
         NoCredentialsError,
-        ResponseStreamingError,
+        PartialCredentialsError,
+        RefreshWithMFAUnsupportedError,
+        SSOError,
         TokenRetrievalError,
     )
     from botocore.parsers import ResponseParserError
 
+    no_credentials = (
+        NoCredentialsError,
+        PartialCredentialsError,
+        CredentialRetrievalError,
+        MetadataRetrievalError,
+        RefreshWithMFAUnsupportedError,
+        SSOError,
+        LoginError,
+        NoAuthTokenError,
+        TokenRetrievalError,
+    )
     try:
         yield
+    except BlobError:  # two of which are a ValueError and an OSError too
+        raise
     except ClientError as error:
         raise _service_failure(error.response) from None
-    except (NoCredentialsError, CredentialRetrievalError, TokenRetrievalError) as error:
+    except no_credentials as error:
         raise CredentialsError(
             "there are no usable AWS credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or a role"
+        ) from error
+    except RuntimeError as error:
+        if "credentials" not in str(error):
+            raise
+        raise CredentialsError(  # what botocore raises has no type of its own
+            "the AWS credentials were refreshed and are expired all the same; check their source and this clock"
         ) from error
     except ResponseParserError:
         # Cut-off XML: the service's reply was lost on the way.
         raise ServiceFailure(500, "500", "the reply can't be parsed") from None
-    except (HTTPClientError, ConnectionError, ResponseStreamingError) as error:
+    except (HTTPClientError, ConnectionError) as error:
         raise ConnectionFailure(f"the connection failed ({_root_name(error)})") from error
+    except (aiohttp.ClientError, OSError) as error:
+        # In the body of an error's reply, which aiobotocore reads where it doesn't translate.
+        raise ConnectionFailure(f"the connection failed in the reply ({type(error).__name__})") from error
     except BotoCoreError as error:
-        raise ConnectionFailure(f"the request could not be made ({type(error).__name__})") from error
+        raise RequestFailure(f"the request could not be made ({type(error).__name__})") from error
+    except (ValueError, LookupError) as error:
+        raise BadReply(f"a reply that can't be parsed ({type(error).__name__})") from error
 
 
 def _service_failure(response: Any) -> ServiceFailure:

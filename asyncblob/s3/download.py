@@ -175,7 +175,9 @@ class Download:
             crcs[1] = await self._fetch_part(part, first.reply.head.etag, fd, meter)
         except RequestFailure as failure:
             # Not to be tried again; what it means to the caller is said in one place.
-            crcs[1] = await self._requests.send(_raiser(failure), tally=self._tally, special=_changed)
+            crcs[1] = await self._requests.send(
+                _raiser(failure), tally=self._tally, special=_changed, path=self._dest_path
+            )
         finally:
             release()
         self._meter.complete_part(meter, part.length)
@@ -194,7 +196,7 @@ class Download:
             async with self._plane.get_object(self._key, start=part.offset, length=length, etag=etag) as reply:
                 return await reply.save(fd, meter=meter, with_crc=self._verify)
 
-        return await self._requests.send(fetch, tally=self._tally, special=_changed)
+        return await self._requests.send(fetch, tally=self._tally, special=_range_changed, path=self._dest_path)
 
     async def _look_checksum_up(self, head: ObjectHead, found: list[int | None]) -> None:
         arguments: dict[str, Any] = {"Bucket": self._options.bucket, "Key": self._key, "ChecksumMode": "ENABLED"}
@@ -291,6 +293,13 @@ def _changed(failure: Exception) -> Verdict | None:
     if isinstance(failure, ServiceFailure) and failure.status == 412:
         raise ObjectChanged(str(failure)) from failure
     return None
+
+
+def _range_changed(failure: Exception) -> Verdict | None:
+    """As `_changed`; of a range that was planned, a 416 says that the object has become shorter."""
+    if isinstance(failure, ServiceFailure) and failure.status == 416:
+        raise ObjectChanged(str(failure)) from failure
+    return _changed(failure)
 
 
 def _raiser(error: Exception) -> Callable[[], Awaitable[int | None]]:

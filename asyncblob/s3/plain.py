@@ -75,6 +75,8 @@ class PlainDataPlane:
         options = self._options
         meter.bytes_done = 0
         digests = await digest_slice(piece, self._limiter, with_crc=with_crc, with_sha256=options.signs_payload)
+        if not piece.length and piece.before_last is not None:
+            await file_work(piece.before_last, self._limiter)  # there is no last hop to do it before
         arguments: dict[str, Any] = {"Bucket": options.bucket}
         if digests.crc is not None:
             arguments["ChecksumCRC64NVME"] = crc.encode(digests.crc)
@@ -92,6 +94,7 @@ class PlainDataPlane:
             try:
                 with translated():
                     response = await send(arguments)
+                _check_stored(response, sent=not piece.length or body.handed_over)
             except BaseException as error:
                 body.abort()
                 # A file that can't be read is the cause of all that the HTTP library makes of it.
@@ -206,6 +209,13 @@ class _PlainReply:
 
     def _write(self, fd: int, chunks: list[bytes], offset: int, value: int | None) -> asyncio.Task[int | None]:
         return asyncio.ensure_future(file_work(lambda: write_hop(fd, chunks, offset, value), self._limiter))
+
+
+def _check_stored(response: Any, *, sent: bool) -> None:
+    if not sent:
+        raise BadReply("a success before the body was sent")
+    if not response.get("ETag") and not response["ResponseMetadata"].get("RequestId"):
+        raise BadReply("a success with neither ETag nor request id, which something else than S3 has sent")
 
 
 def _object_head(response: Any, *, start: int, length: int | None, etag: str) -> ObjectHead:

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from asyncblob.engine.budget import Budget
 from asyncblob.engine.retry import Decision, RetryBudget, RetryPolicy, Verdict, with_retries
+from asyncblob.files.directory import naming
 from asyncblob.s3.connection import Connection, translated
 from asyncblob.s3.deadline import Deadline
 from asyncblob.s3.failures import FileFailure, ServiceFailure
@@ -77,6 +78,7 @@ class Requests:
         tally: Tally,
         special: Callable[[Exception], Verdict | None] = lambda _: None,
         policy: RetryPolicy | None = None,
+        path: str = "",
     ) -> T:
         """Make a request of the data plane, which watches its own time-outs; again where that helps.
 
@@ -86,6 +88,7 @@ class Requests:
             special: What a failure means for just this kind of request; None: what it means for all. It may raise,
                 which ends the request with that.
             policy: Another policy than the store's.
+            path: The caller's file whose bytes it moves, as the caller gave it.
 
         Raises:
             BlobError: What the failure means to the caller.
@@ -105,7 +108,8 @@ class Requests:
         async def verdict(failure: Exception) -> Verdict:
             nonlocal renewed
             if isinstance(failure, FileFailure):
-                raise failure.error from None
+                with naming(path):  # what is read and written is a descriptor, of which the system knows no name
+                    raise failure.error from None
             own = special(failure)
             if own is not None:
                 return own

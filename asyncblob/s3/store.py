@@ -22,7 +22,7 @@ from asyncblob.s3.checksums import ChecksumPolicy
 from asyncblob.s3.connection import Connection
 from asyncblob.s3.context import StoreContext
 from asyncblob.s3.download import Download
-from asyncblob.s3.failures import ServiceFailure
+from asyncblob.s3.failures import BadReply, ServiceFailure
 from asyncblob.s3.options import Options
 from asyncblob.s3.plain import PlainDataPlane
 from asyncblob.s3.requests import Requests, Tally
@@ -265,7 +265,10 @@ class S3Blob(Blob):
             arguments["ChecksumMode"] = "ENABLED"
 
         async def head() -> Any:
-            return await self._context.connection.client.head_object(**arguments)
+            response = await self._context.connection.client.head_object(**arguments)
+            if "ContentLength" not in response:
+                raise BadReply("a reply to HeadObject without Content-Length")
+            return response
 
         try:
             response = await self._context.requests.control(head, tally=Tally())
@@ -280,7 +283,7 @@ class S3Blob(Blob):
         found = response.get("ChecksumCRC64NVME", "")
         return BlobStat(
             key=key,
-            size=int(response.get("ContentLength", 0)),
+            size=response["ContentLength"],
             modified=response.get("LastModified") or datetime.fromtimestamp(0, UTC),
             etag=str(response.get("ETag", "")),
             checksum=f"crc64nvme:{found}" if found and full else "",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from asyncblob.engine.budget import Share
@@ -14,13 +14,13 @@ from asyncblob.engine.plan import Part, Plan
 from asyncblob.engine.progress import ProgressMeter
 from asyncblob.engine.retry import Decision, RetryPolicy, Verdict
 from asyncblob.engine.scheduler import run_parts
-from asyncblob.errors import BlobError, BlobNotFoundError, TransferError
+from asyncblob.errors import BlobError, TransferError
 from asyncblob.files.source import Source
 from asyncblob.s3 import crc
 from asyncblob.s3.connection import COMPLETE_PATIENCE, translated
 from asyncblob.s3.context import StoreContext
 from asyncblob.s3.dataplane import FileSlice, SendReply
-from asyncblob.s3.failures import ServiceFailure, UploadConflict
+from asyncblob.s3.failures import BadReply, ServiceFailure, UploadConflict
 from asyncblob.s3.requests import Tally
 
 if TYPE_CHECKING:
@@ -39,9 +39,6 @@ _ABORT_ROUNDS = 5
 https://docs.aws.amazon.com/AmazonS3/latest/API/API_AbortMultipartUpload.html"""
 
 _ABORT_POLICY = RetryPolicy(max_attempts=6, base_seconds=0.1, cap_seconds=2.0)
-
-_CLOCK_TOLERANCE = timedelta(minutes=15)
-"""S3 accepts a clock that is off by this much; an object that is older than the upload by more is another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +104,7 @@ class Upload:
                 lambda: self._plane.put_object(self._key, piece, meter=meter, with_crc=with_crc),
                 tally=self._tally,
                 special=self._checksums.refusal(with_crc),
+                path=self._source.path,
             )
         checked = self._checksums.check_echo(reply.crc, reply.crc_echo)
         self._meter.complete_part(meter, size)
@@ -116,7 +114,6 @@ class Upload:
     async def _multipart(self, with_crc: bool) -> UploadResult:
         self._meter.restart()
         self._meter.parts_total = self._plan.part_count
-        begun = datetime.now(UTC)
         upload_id = await self._create(with_crc)
         completed = False
         try:
@@ -128,7 +125,7 @@ class Upload:
             self._meter.finish(self._plan.size)
             whole = self._combine(replies) if with_crc else None
             # The commit: awaited to its end, since an abort beside a Complete may harm what it publishes.
-            commit = asyncio.ensure_future(self._complete(upload_id, replies, whole, begun))
+            commit = asyncio.ensure_future(self._complete(upload_id, replies, whole))
             cancelled = await settle(commit, grace_seconds=self._options.cleanup_timeout)
             if not commit.done():
                 commit.cancel()
@@ -158,6 +155,7 @@ class Upload:
                 ),
                 tally=self._tally,
                 special=self._checksums.refusal(with_crc),
+                path=self._source.path,
             )
             self._checksums.check_echo(reply.crc, reply.crc_echo)
             replies[part.number] = reply
@@ -172,7 +170,9 @@ class Upload:
 
         async def create() -> str:
             response = await self._client.create_multipart_upload(**arguments)
-            return str(response["UploadId"])
+            if not response.get("UploadId"):
+                raise BadReply("a reply to CreateMultipartUpload without an UploadId")
+            return response["UploadId"]
 
         # Its id is needed for the abort: once it is on its way, the reply is waited for.
         request = asyncio.ensure_future(
@@ -196,9 +196,7 @@ class Upload:
             await self._abort(request.result())
         raise cancelled
 
-    async def _complete(
-        self, upload_id: str, replies: dict[int, SendReply], whole: int | None, begun: datetime
-    ) -> _Completed:
+    async def _complete(self, upload_id: str, replies: dict[int, SendReply], whole: int | None) -> _Completed:
         parts: list[CompletedPartTypeDef] = []
         for number in range(1, self._plan.part_count + 1):
             reply = replies[number]
@@ -227,10 +225,13 @@ class Upload:
                 # After a lost reply the upload may have been completed by an earlier attempt.
                 if attempts == 1 or not (failure.code == "NoSuchUpload" or failure.status == 412):
                     raise
-                found = await self._find_completed(whole, begun)
+                found = await self._find_completed(whole, replies)
                 if found is None:
                     raise
                 return found
+            if not response.get("ETag"):
+                # S3 sends the head of the reply before it knows the outcome: no document, no success.
+                raise ServiceFailure(500, "500", "the reply doesn't say that the upload is complete")
             return _Completed(
                 etag=str(response.get("ETag", "")),
                 request_id=str(response["ResponseMetadata"].get("RequestId", "")),
@@ -245,8 +246,9 @@ class Upload:
                     return Verdict(
                         Decision.FAIL,
                         TransferError(
-                            f"the multipart upload is gone ({failure}): somebody aborted it, or a lifecycle rule did; "
-                            "upload again",
+                            f"the multipart upload is gone ({failure}): somebody aborted it, or a lifecycle rule did"
+                            + (", or an earlier reply was lost and it is complete" if attempts > 1 else "")
+                            + "; upload again",
                             attempts=attempts,
                         ),
                     )
@@ -258,15 +260,15 @@ class Upload:
         self._checksums.check_echo(whole, response.crc)
         return response
 
-    async def _find_completed(self, whole: int | None, begun: datetime) -> _Completed | None:
-        """Look whether the object that is there now is the one that this upload made."""
+    async def _find_completed(self, whole: int | None, replies: dict[int, SendReply]) -> _Completed | None:
+        """Look whether the object that is there now is the one that this upload made; None if that can't be told."""
 
         async def head() -> Any:
             return await self._client.head_object(Bucket=self._options.bucket, Key=self._key, ChecksumMode="ENABLED")
 
         try:
             response = await self._requests.control(head, tally=Tally())
-        except BlobNotFoundError:
+        except BlobError:
             return None
         if response.get("ContentLength") != self._plan.size:
             return None
@@ -274,12 +276,8 @@ class Upload:
         if whole is not None and found is not None:
             same = found == whole
         else:
-            # Without a checksum: as many parts, and not older than this upload.
-            suffix = f'-{self._plan.part_count}"'
-            modified = response.get("LastModified")
-            same = str(response.get("ETag", "")).endswith(suffix) and (
-                modified is not None and modified >= begun - _CLOCK_TOLERANCE
-            )
+            # Without a checksum, the ETag that S3 makes of those of the parts: an older object may have the same size.
+            same = str(response.get("ETag", "")).strip('"') == _whole_etag(replies)
         if not same:
             return None
         return _Completed(
@@ -359,6 +357,16 @@ class _Completed:
 
 class _UploadGone(Exception):
     """The multipart upload that is to be aborted does not exist any more."""
+
+
+def _whole_etag(replies: dict[int, SendReply]) -> str:
+    """What S3 makes of the parts' ETags where they are MD5s (with SSE-KMS they aren't); never an MD5 of the whole."""
+    etags = [replies[number].etag.strip('"') for number in sorted(replies)]
+    try:
+        joined = b"".join(map(bytes.fromhex, etags))
+    except ValueError:
+        return ""
+    return f"{hashlib.md5(joined, usedforsecurity=False).hexdigest()}-{len(etags)}"
 
 
 def _checksum(value: int | None) -> str:
