@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import importlib
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -35,6 +37,12 @@ COMPLETE_PATIENCE = 5
 """How many times the usual time a CompleteMultipartUpload may take: "several minutes", S3 says.
 https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html"""
 
+_OLD_CLIENTS = 2
+"""How many clients with former credentials are kept, for requests that are under way on them."""
+
+_LOOK_AGAIN_SECONDS = 60.0
+"""How long not to look for other credentials after there were none: a look may start a program or ask a service."""
+
 # What the client reads from disk when it is made: 0.2 s of blocking work that a worker thread does beforehand.
 _MODULES = (
     "aiobotocore.config",
@@ -52,17 +60,20 @@ class Connection:
 
     Attributes:
         generation: Counts the renewals of the credentials.
+        signs_payload: Whether the SHA-256 of a payload is part of its request's signature.
     """
 
     def __init__(self, options: Options, session: AioSession | None, *, requests: int) -> None:
         self._options = options
         self._session = session
         self._requests = requests
-        self._stack = AsyncExitStack()
+        self._clients: list[AsyncExitStack] = []
         self._limiter = anyio.CapacityLimiter(1)
         self._renewing = asyncio.Lock()
         self._client: S3Client | None = None
+        self._looked_in_vain: float | None = None
         self.generation = 0
+        self.signs_payload = options.signs_payload
 
     async def open(self) -> None:
         """Make the client.
@@ -73,7 +84,10 @@ class Connection:
         """
         with self._creating():
             session = self._session or await self._new_session()
-            await self._preload(session)
+            endpoint = await self._preload(session)
+            if endpoint and not self._options.s3_endpoint:
+                self._options = _at(self._options, endpoint)
+                self.signs_payload = self._options.signs_payload
             self._client = await self._new_client(session, {})
 
     @property
@@ -83,41 +97,81 @@ class Connection:
             raise RuntimeError("the connection is not open")
         return self._client
 
-    async def renew_credentials(self, generation: int) -> None:
-        """Look the credentials up again, and make a new client with them.
-
-        The old client stays until the store is closed, since requests may be under way on it.
+    async def renew_credentials(self, generation: int) -> bool:
+        """Look the credentials up again, and make a new client with them if they are others.
 
         Args:
             generation: The one whose credentials failed; if another task has renewed them since, nothing is done.
+
+        Returns:
+            Whether there are other credentials now than in that generation.
+
+        Raises:
+            CredentialsError: There are none any more, or their source failed.
         """
         async with self._renewing:
             if generation != self.generation:
-                return
-            with self._creating(), translated():
-                if self._session is None:
-                    session = await self._new_session()
-                    await self._preload(session)
-                    self._client = await self._new_client(session, {})
-                else:
-                    # The user's session keeps its own credentials; ask its chain of providers for fresh ones.
-                    provider = self._session.get_component("credential_provider")
-                    credentials = await provider.load_credentials()
-                    frozen = await credentials.get_frozen_credentials() if credentials else None
-                    if frozen is None:
-                        raise CredentialsError("the session gives no credentials any more; renew them and try again")
-                    keys = {
-                        "aws_access_key_id": frozen.access_key,
-                        "aws_secret_access_key": frozen.secret_key,
-                        "aws_session_token": frozen.token,
-                    }
-                    self._client = await self._new_client(self._session, keys)
-            self.generation += 1
+                return True
+            try:
+                with self._creating(), translated():
+                    changed = await self._renew()
+            except RequestFailure as failure:
+                raise CredentialsError(
+                    f"the AWS credentials have expired and can't be looked up again ({failure}); renew them"
+                ) from failure
+            if changed:
+                self.generation += 1
+            return changed
+
+    async def renew_if_changed(self, generation: int) -> bool:
+        """As `renew_credentials`, where nobody says that the credentials are the reason: no error, and not often."""
+        clock = asyncio.get_running_loop().time
+        if self._looked_in_vain is not None and clock() < self._looked_in_vain + _LOOK_AGAIN_SECONDS:
+            return generation != self.generation
+        try:
+            changed = await self.renew_credentials(generation)
+        except CredentialsError:
+            changed = False
+        self._looked_in_vain = None if changed else clock()
+        return changed
+
+    async def _renew(self) -> bool:
+        session = self._session or await self._new_session()
+        fresh = await session.get_credentials()
+        if self._session is not None and getattr(fresh, "method", "") != "explicit":
+            # The session keeps what it has found; its chain of providers is asked for fresh ones. But never instead of
+            # those that the user has put into it.
+            fresh = await session.get_component("credential_provider").load_credentials()
+        frozen = await fresh.get_frozen_credentials() if fresh is not None else None
+        if frozen is None:
+            raise CredentialsError("there are no AWS credentials any more; renew them and try again")
+        used: Any = getattr(getattr(self._client, "_request_signer", None), "_credentials", None)
+        if used is not None and await used.get_frozen_credentials() == frozen:
+            return False
+        keys: dict[str, str | None] = {}
+        if self._session is None:
+            await self._preload(session)
+        else:
+            keys = {
+                "aws_access_key_id": frozen.access_key,
+                "aws_secret_access_key": frozen.secret_key,
+                "aws_session_token": frozen.token,
+            }
+        self._client = await self._new_client(session, keys)
+        while len(self._clients) > _OLD_CLIENTS + 1:
+            await finish(self._clients.pop(0).aclose())
+        return True
 
     async def aclose(self) -> None:
         """Close the clients and their connections."""
         self._client = None
-        await finish(self._stack.aclose())
+
+        async def close() -> None:
+            async with AsyncExitStack() as stack:
+                while self._clients:
+                    stack.push_async_callback(self._clients.pop().aclose)
+
+        await finish(close())
 
     async def _new_session(self) -> AioSession:
         def make() -> AioSession:
@@ -129,8 +183,10 @@ class Connection:
 
         return await run_in_thread(make, limiter=self._limiter)
 
-    async def _preload(self, session: AioSession) -> None:
-        def load() -> None:
+    async def _preload(self, session: AioSession) -> str:
+        """Load what the client will want, and tell the endpoint that the environment or the profile names."""
+
+        def load() -> str:
             for module in _MODULES:
                 importlib.import_module(module)
             loader = session.get_component("data_loader")
@@ -139,14 +195,16 @@ class Connection:
             for name in _DATA_FILES:
                 with contextlib.suppress(Exception):  # another version of botocore may do without one of these
                     loader.load_data(name)
+            return _configured_endpoint(session)
 
-        await run_in_thread(load, limiter=self._limiter)
+        return await run_in_thread(load, limiter=self._limiter)
 
     async def _new_client(self, session: AioSession, credentials: dict[str, str | None]) -> S3Client:
         from asyncblob.s3.signing import register_signer
 
         region = self._options.region or session.get_config_variable("region") or "us-east-1"
-        client: S3Client = await self._stack.enter_async_context(
+        stack = AsyncExitStack()
+        client: S3Client = await stack.enter_async_context(
             session.create_client(
                 "s3",
                 region_name=region,
@@ -157,6 +215,7 @@ class Connection:
                 aws_session_token=credentials.get("aws_session_token"),
             )
         )
+        self._clients.append(stack)
         register_signer(client)
         return client
 
@@ -168,7 +227,10 @@ class Connection:
         try:
             yield
         except ProfileNotFound as error:
-            raise CredentialsError(f"there is no AWS profile {self._options.profile!r}; check profile=…") from error
+            name = error.kwargs.get("profile", "")
+            raise CredentialsError(
+                f"there is no AWS profile {name!r}; check {'profile=…' if self._options.profile else 'AWS_PROFILE'}"
+            ) from error
         except PartialCredentialsError as error:
             raise CredentialsError("the AWS credentials are incomplete; set both the key and its secret") from error
         except (InvalidURLError, CredentialsError):
@@ -198,8 +260,8 @@ class Connection:
             # Bodies are of a type of our own, which the validation doesn't know.
             parameter_validation=False,
             s3={
-                "addressing_style": "path" if options.use_path_style else "auto",
-                "payload_signing_enabled": options.signs_payload,
+                "addressing_style": options.addressing_style,
+                "payload_signing_enabled": self.signs_payload,
             },
         )
 
@@ -210,6 +272,34 @@ def _loader(data_path: str | None) -> Any:
     from botocore.loaders import create_loader
 
     return create_loader(data_path)
+
+
+def _configured_endpoint(session: AioSession) -> str:
+    """What botocore would take for the endpoint of S3 if it were given none; ``""``: AWS."""
+    default = session.get_default_client_config()
+    if getattr(default, "ignore_configured_endpoint_urls", None) or session.get_config_variable(
+        "ignore_configured_endpoint_urls"
+    ):
+        return ""
+    profile = session.get_scoped_config()
+    services = session.full_config.get("services", {}).get(profile.get("services", ""), {})
+    found = (
+        os.environ.get("AWS_ENDPOINT_URL_S3")
+        or os.environ.get("AWS_ENDPOINT_URL")
+        or services.get("s3", {}).get("endpoint_url")
+        or profile.get("endpoint_url")
+    )
+    return str(found or "")
+
+
+def _at(options: Options, endpoint: str) -> Options:
+    try:
+        return dataclasses.replace(options, s3_endpoint=endpoint)
+    except InvalidURLError:
+        raise InvalidURLError(
+            "the endpoint of the environment (AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL) or the profile (endpoint_url) is "
+            "not usable: it must be an http:// or https:// URL with a host, without credentials, query and fragment"
+        ) from None
 
 
 @contextmanager
@@ -264,7 +354,7 @@ def translated() -> Iterator[None]:
         # Cut-off XML: the service's reply was lost on the way.
         raise ServiceFailure(500, "500", "the reply can't be parsed") from None
     except (HTTPClientError, ConnectionError) as error:
-        raise ConnectionFailure(f"the connection failed ({_root_name(error)})") from error
+        raise ConnectionFailure(f"the connection failed ({_root_name(error)}){_hint(error)}") from error
     except (aiohttp.ClientError, OSError) as error:
         # In the body of an error's reply, which aiobotocore reads where it doesn't translate.
         raise ConnectionFailure(f"the connection failed in the reply ({type(error).__name__})") from error
@@ -284,6 +374,12 @@ def _service_failure(response: Any) -> ServiceFailure:
         headers={str(name).lower(): str(value) for name, value in metadata.get("HTTPHeaders", {}).items()},
         request_id=str(metadata.get("RequestId", "")),
     )
+
+
+def _hint(error: BaseException) -> str:
+    if _root_name(error) != "ClientConnectorDNSError":
+        return ""
+    return ": the host's name is not known; if the service wants the bucket in the path, say use_path_style=true"
 
 
 def _root_name(error: BaseException) -> str:

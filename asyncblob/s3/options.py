@@ -45,11 +45,13 @@ class Options:
     """The options of an `S3Blob`. The first seven are those of the Go package, in its order.
 
     Attributes:
-        s3_endpoint: The URL of another service than AWS (``http://`` or ``https://``); ``""`` = AWS.
+        s3_endpoint: The URL of another service than AWS (``http://`` or ``https://``); ``""`` = the environment's or
+            the profile's (``AWS_ENDPOINT_URL_S3``, ``AWS_ENDPOINT_URL``, ``endpoint_url``), else AWS.
         bucket: The bucket's name.
         region: The bucket's region; ``""`` = the environment's or the profile's, else ``us-east-1``.
         prefix: What precedes every key, joined to it by one ``/``; ``""`` = nothing.
-        use_path_style: Whether the bucket goes into the path, not into the host name.
+        use_path_style: Whether the bucket goes into the path, not into the host name. It always does where the endpoint
+            is an address or a bare name (``localhost``, ``minio``), and where it can't be part of a host's name.
         concurrency: Parts in flight per transfer, 0 to 100. 0 = 10: one connection to S3 carries 50 to 100 MB/s, so
             that many come near a 10 Gb/s link.
         part_size_mb: The size of a part in MiB, 5 to 5120, or 0 = chosen by size: 8 MiB, growing to 32 MiB so that
@@ -166,6 +168,14 @@ class Options:
         return self.payload_signing == "true"
 
     @property
+    def addressing_style(self) -> str:
+        """Where the bucket goes, in botocore's words, whose "auto" would be the path for every endpoint."""
+        if self.use_path_style:
+            return "path"
+        host = urlsplit(self.s3_endpoint).hostname or ""
+        return "virtual" if "." in host and not _is_address(host) else "auto"
+
+    @property
     def store_name(self) -> str:
         """The store as errors and logs call it: the bucket and the prefix, and nothing else."""
         return f"s3://{self.bucket}" + (f"/{self.prefix}" if self.prefix else "")
@@ -222,7 +232,12 @@ def _parse_seconds(name: str, value: str) -> float:
 def _is_loopback(host: str) -> bool:
     if host == "localhost" or host.endswith(".localhost"):
         return True
+    return _is_address(host) and ipaddress.ip_address(host).is_loopback
+
+
+def _is_address(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        ipaddress.ip_address(host)
     except ValueError:
         return False
+    return True

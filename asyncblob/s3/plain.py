@@ -74,7 +74,9 @@ class PlainDataPlane:
 
         options = self._options
         meter.bytes_done = 0
-        digests = await digest_slice(piece, self._limiter, with_crc=with_crc, with_sha256=options.signs_payload)
+        digests = await digest_slice(
+            piece, self._limiter, with_crc=with_crc, with_sha256=self._connection.signs_payload
+        )
         if not piece.length and piece.before_last is not None:
             await file_work(piece.before_last, self._limiter)  # there is no last hop to do it before
         arguments: dict[str, Any] = {"Bucket": options.bucket}

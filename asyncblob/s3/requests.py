@@ -110,13 +110,19 @@ class Requests:
             if isinstance(failure, FileFailure):
                 with naming(path):  # what is read and written is a descriptor, of which the system knows no name
                     raise failure.error from None
+            if isinstance(failure, ServiceFailure) and not renewed:
+                if failure.code in EXPIRED_CODES:
+                    renewed = True
+                    await self._connection.renew_credentials(generation)
+                    return Verdict(Decision.RETRY_NOW, judge(failure, bucket=self._options.bucket).error)
+                # The reply to a HEAD has no body to say ExpiredToken in.
+                if (failure.status, failure.code) == (400, "400"):
+                    renewed = True
+                    if await self._connection.renew_if_changed(generation):
+                        return Verdict(Decision.RETRY_NOW, judge(failure, bucket=self._options.bucket).error)
             own = special(failure)
             if own is not None:
                 return own
-            if isinstance(failure, ServiceFailure) and failure.code in EXPIRED_CODES and not renewed:
-                renewed = True
-                await self._connection.renew_credentials(generation)
-                return Verdict(Decision.RETRY_NOW, judge(failure, bucket=self._options.bucket).error)
             result = judge(failure, bucket=self._options.bucket)
             if result.decision is Decision.THROTTLED:
                 self._budget.throttled()

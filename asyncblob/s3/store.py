@@ -15,7 +15,7 @@ from asyncblob.engine.lifecycle import Lifecycle
 from asyncblob.engine.plan import MIB, plan_upload
 from asyncblob.engine.progress import ProgressMeter
 from asyncblob.engine.retry import Decision, RetryPolicy, Verdict
-from asyncblob.errors import BlobNotFoundError, BucketNotFoundError
+from asyncblob.errors import BlobNotFoundError, BucketNotFoundError, InvalidURLError
 from asyncblob.files.source import Source
 from asyncblob.keys import check_path, s3_key
 from asyncblob.s3.checksums import ChecksumPolicy
@@ -78,12 +78,16 @@ class S3Blob(Blob):
             Something to await, or to enter with ``async with``.
 
         Raises:
-            InvalidURLError: The URL is not valid; raised here, before anything is touched.
+            InvalidURLError: The URL is not valid, or names a profile beside a session; raised here, before anything is
+                touched.
             CredentialsError: When it is awaited: the profile is not known.
         """
         options = Options.from_url(s3_url_or_options) if isinstance(s3_url_or_options, str) else s3_url_or_options
         if not isinstance(options, Options):
             raise TypeError(f"expected an s3:// URL or Options, not {type(options).__name__}")
+
+        if session is not None and options.profile:
+            raise InvalidURLError("profile=… and a session of your own exclude each other: the session has its profile")
 
         async def open_() -> S3Blob:
             requests = max(_REQUESTS_IN_FLIGHT, options.concurrency)

@@ -6,14 +6,15 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from asyncblob import errors
 from asyncblob.files import positional
-from asyncblob.s3 import file_work
+from asyncblob.s3 import Options, S3Blob, file_work
 from tests.s3.conftest import MIB, PART, MakeFile, OpenStore
+from tests.support.endpoint import S3Endpoint
 from tests.support.fault_server import (
     Close,
     Fault,
@@ -21,6 +22,7 @@ from tests.support.fault_server import (
     LoseReply,
     Response,
     Status,
+    expired_token,
     no_such_upload,
 )
 from tests.support.invariants import no_leaks, temp_files
@@ -322,3 +324,247 @@ async def test_an_object_that_becomes_shorter_under_a_service_without_if_match(
     async with open_at(fault_server, concurrency=1) as store:
         await store.download("k", tmp_path / "out")
     assert (tmp_path / "out").read_bytes() == b"short"
+
+
+# Credentials
+
+_DENIED = {"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+
+
+async def test_credentials_that_cannot_be_renewed_are_a_typed_error(
+    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever goes wrong while credentials are looked up again is a `CredentialsError`."""
+    from aiobotocore.session import AioSession
+    from botocore.exceptions import ClientError, EndpointConnectionError, MetadataRetrievalError
+
+    fault_server.fail("PutObject", expired_token(), times=None)
+    for failure in (
+        EndpointConnectionError(endpoint_url="https://sts.example"),
+        MetadataRetrievalError(error_msg="no"),
+        ClientError(cast(Any, _DENIED), "AssumeRole"),
+        RuntimeError("the refreshed credentials are still expired"),
+    ):
+        async with open_at(fault_server) as store:
+
+            async def fail(*_: object, failure: Exception = failure, **__: object) -> None:
+                raise failure
+
+            with monkeypatch.context() as patch:
+                patch.setattr(AioSession, "get_credentials", fail)
+                with pytest.raises(errors.CredentialsError):
+                    await store.upload(make_file(10), "k")
+
+
+@pytest.mark.parametrize("name", ["MetadataRetrievalError", "UnauthorizedSSOTokenError", "RuntimeError"])
+async def test_credentials_that_fail_while_a_request_is_signed_are_a_typed_error(
+    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A role or an SSO session that can't be refreshed is a `CredentialsError`, at once."""
+    import botocore.exceptions
+    from aiobotocore.signers import AioRequestSigner
+
+    failure: Any = getattr(botocore.exceptions, name, RuntimeError)
+    calls = 0
+
+    async def fail(*_: object, **__: object) -> None:
+        nonlocal calls
+        calls += 1
+        if failure is RuntimeError:
+            raise failure("Credentials were refreshed, but the refreshed credentials are still expired.")
+        raise failure(error_msg="no")
+
+    async with open_at(fault_server) as store:
+        monkeypatch.setattr(AioRequestSigner, "sign", fail)
+        with pytest.raises(errors.CredentialsError):
+            await store.upload(make_file(10), "k")
+    assert calls == 1
+
+
+async def test_an_unknown_profile_of_the_environment_is_named(
+    fault_server: FaultServer, aws_env: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The profile may come from AWS_PROFILE: that is the name in the error."""
+    monkeypatch.setenv("AWS_PROFILE", "of-the-environment")
+    with pytest.raises(errors.CredentialsError, match=r"of-the-environment.*AWS_PROFILE"):
+        await S3Blob.open(fault_server.url())
+
+
+async def test_a_session_s_own_credentials_are_never_replaced_by_the_environment_s(
+    fault_server: FaultServer, aws_env: None, make_file: MakeFile
+) -> None:
+    """When the keys that the user put into the session expire, nobody else's are tried."""
+    from aiobotocore.session import AioSession
+
+    session = AioSession()
+    session.set_credentials("AKIAUSERSOWN", "secret", "token")
+    fault_server.fail("*", expired_token(), times=None, when=lambda each: each.access_key == "AKIAUSERSOWN")
+    async with S3Blob.open(_options(fault_server), session=session) as store:
+        with pytest.raises(errors.CredentialsError):
+            await store.upload(make_file(10), "k")
+        session.set_credentials("AKIASECOND", "secret", "token")
+        await store.upload(make_file(10), "k")
+    assert {each.access_key for each in fault_server.requests} == {"AKIAUSERSOWN", "AKIASECOND"}
+
+
+async def test_a_profile_beside_a_session_is_refused(fault_server: FaultServer, aws_env: None) -> None:
+    """An explicit profile is never ignored in silence."""
+    from aiobotocore.session import AioSession
+
+    with pytest.raises(errors.InvalidURLError, match="profile"):
+        await S3Blob.open(fault_server.url(profile="mine"), session=AioSession())
+
+
+@pytest.mark.parametrize("call", ["stat", "exists"])
+async def test_expired_credentials_are_renewed_for_a_head_too(
+    fault_server: FaultServer, open_at: OpenStore, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """A HEAD has no body to say ExpiredToken in: its bare 400 may mean that."""
+    await fault_server.put("k", b"data")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "old-token")
+    async with open_at(fault_server) as store:
+        monkeypatch.setenv("AWS_SESSION_TOKEN", "new-token")
+        fault_server.fail(
+            "*", Status(400), times=None, when=lambda each: each.headers["x-amz-security-token"] == "old-token"
+        )
+        assert await getattr(store, call)("k")
+
+
+async def test_expired_credentials_do_not_cost_the_check_of_a_download(
+    fault_server: FaultServer, open_at: OpenStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Credentials that expire between the GET and the HEAD for the checksum are renewed for it."""
+    await fault_server.put("k", b"data")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "old-token")
+    async with open_at(fault_server) as store:
+        monkeypatch.setenv("AWS_SESSION_TOKEN", "new-token")
+        fault_server.fail(
+            "HeadObject", Status(400), times=None, when=lambda each: each.headers["x-amz-security-token"] == "old-token"
+        )
+        info = await store.download("k", tmp_path / "out")
+    assert info.checksum
+
+
+async def test_credentials_that_stay_the_same_make_no_new_client(fault_server: FaultServer, open_at: OpenStore) -> None:
+    """A service that answers 400 for another reason doesn't make the store collect clients."""
+    fault_server.fail("HeadObject", Status(400), times=None)
+    async with open_at(fault_server) as store:
+        client = store._context.connection.client
+        for _ in range(3):
+            with pytest.raises(errors.TransferError):
+                await store.stat("k")
+        assert store._context.connection.client is client
+
+
+# Where requests go
+
+
+def _options(server: S3Endpoint, **others: Any) -> Options:
+    return Options(s3_endpoint=server.endpoint, bucket=server.bucket, use_path_style=True, **others)
+
+
+async def _target(fault_server: FaultServer, monkeypatch: pytest.MonkeyPatch, url: str, path: Path) -> str:
+    """The URL that an upload would go to: the fault server is the proxy."""
+    monkeypatch.setenv("HTTP_PROXY", fault_server.endpoint)
+    fault_server.fail("*", Status(403, "AccessDenied", ""), times=None)
+    async with S3Blob.open(url) as store:
+        with pytest.raises(errors.AccessDeniedError):
+            await store.upload(path, "a b/k")
+    return fault_server.requests[-1].target
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "style", "target"),
+    [
+        ("http://s3.example.test", "false", "http://bucket.s3.example.test/a%20b/k"),
+        ("http://s3.example.test:81/base", "false", "http://bucket.s3.example.test:81/base/a%20b/k"),
+        ("http://s3.example.test/base/", "true", "http://s3.example.test/base/bucket/a%20b/k"),
+        ("http://192.0.2.7:9000", "false", "http://192.0.2.7:9000/bucket/a%20b/k"),
+        ("http://[2001:db8::7]:9000", "false", "http://[2001:db8::7]:9000/bucket/a%20b/k"),
+        ("http://localhost:9000", "false", "http://localhost:9000/bucket/a%20b/k"),
+    ],
+)
+async def test_the_bucket_goes_where_it_was_asked_for(
+    fault_server: FaultServer,
+    aws_env: None,
+    monkeypatch: pytest.MonkeyPatch,
+    make_file: MakeFile,
+    endpoint: str,
+    style: str,
+    target: str,
+) -> None:
+    """Without use_path_style the bucket is part of the host's name, wherever a host has a name to be part of."""
+    url = f"s3://bucket?endpoint={endpoint}&use_path_style={style}"
+    found = await _target(fault_server, monkeypatch, url, make_file(10))
+    assert found.split("?")[0] == target
+
+
+async def test_a_host_that_is_not_known_says_what_may_be_meant(
+    fault_server: FaultServer, aws_env: None, make_file: MakeFile
+) -> None:
+    """A service that wants the bucket in the path has no host of the bucket's name: the error says what to do."""
+    async with S3Blob.open("s3://bucket?endpoint=http://s3.asyncblob.invalid&max_attempts=1") as opened:
+        with pytest.raises(errors.TransferError, match="use_path_style=true"):
+            await opened.upload(make_file(10), "k")
+
+
+async def test_an_endpoint_of_the_environment_counts_as_another_host(
+    fault_server: FaultServer, aws_env: None, monkeypatch: pytest.MonkeyPatch, make_file: MakeFile
+) -> None:
+    """AWS_ENDPOINT_URL is used where the URL names none, and plain HTTP to it has a signed payload."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://s3.example.test")
+    found = await _target(fault_server, monkeypatch, "s3://bucket", make_file(10))
+    assert found.split("?")[0] == "http://bucket.s3.example.test/a%20b/k"
+    assert len(fault_server.requests[-1].headers["x-amz-content-sha256"]) == 64
+
+
+async def test_the_url_s_endpoint_wins_over_the_environment_s(
+    fault_server: FaultServer, open_at: OpenStore, monkeypatch: pytest.MonkeyPatch, make_file: MakeFile
+) -> None:
+    """AWS_ENDPOINT_URL doesn't divert a store whose URL names its service."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    async with open_at(fault_server) as store:
+        await store.upload(make_file(10), "k")
+
+
+KEYS = [
+    "%2F",
+    "a%2e%2e/b",
+    "+",
+    "a+b c",
+    "~",
+    "//a",
+    "a//b",
+    "a/",
+    " lead",
+    "trail ",
+    "?",
+    "#",
+    "a?b=c#d",
+    "tab\tnew\nline\r",
+    "\x01\x7f",
+    "\U0001f600/\U0001d4b3",
+    "é",
+    "e\u0301",
+    ".hidden",
+    "...",
+    "back\\slash",
+    "a&b=c;d:e@f,g$h!i*j'k(l)",
+    '"<>^`{|}[]',
+]
+
+
+async def test_a_key_arrives_as_it_is(
+    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, tmp_path: Path
+) -> None:
+    """No key is changed on its way, by any operation."""
+    path = make_file(10)
+    async with open_at(fault_server) as store:
+        for key in KEYS:
+            await store.upload(path, key)
+            assert await fault_server.keys() == [key.removeprefix("/")]
+            assert await store.exists(key)
+            await store.download(key, tmp_path / "out")
+            await store.delete(key)
+            assert await fault_server.keys() == []
