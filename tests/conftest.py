@@ -6,12 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support import environment
 from tests.support.fault_server import FaultServer
 from tests.support.fault_server.server import run_fault_server
 from tests.support.moto import Moto, run_moto
 from tests.support.weed import Weed, run_weed
+
+# How long an example takes says how busy the machine is, and nothing else.
+settings.register_profile("asyncblob", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("asyncblob")
 
 
 @pytest.fixture(scope="session", autouse=True)
