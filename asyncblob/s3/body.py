@@ -6,7 +6,6 @@ Imports aiohttp, so this module is imported in a worker thread when a store is o
 from __future__ import annotations
 
 import asyncio
-import sys
 
 import anyio
 from aiohttp.abc import AbstractStreamWriter
@@ -26,7 +25,8 @@ _REPLY_GRACE_SECONDS = 5.0
 """How long to wait for an early reply after the connection broke while the body was being sent."""
 
 _QUEUE_LOOK_SECONDS = 1.0
-"""How often to look whether the kernel's send queue gets shorter, once all of the body is in it."""
+"""How often to look whether the kernel's send queue gets shorter. A full one, of some megabytes, takes nothing new
+until a third of it is gone, which takes a slow uplink longer than any time-out for silence."""
 
 
 class FileBody(Payload):
@@ -61,6 +61,7 @@ class FileBody(Payload):
         self._reading: asyncio.Task[list[bytes]] | None = None
         self._transport: asyncio.Transport | None = None
         self._watching: asyncio.TimerHandle | None = None
+        self._unsent = 0
         self.sha256 = sha256
         self.error: Exception | None = None
         self.handed_over = False
@@ -92,6 +93,8 @@ class FileBody(Payload):
         sent = 0
         await self._end_reading()
         following = self._read(0)
+        self._unsent = 0
+        self._watch_send_queue()
         while sent < self._piece.length:
             self._deadline.restart(self._silence_timeout)
             try:
@@ -119,17 +122,20 @@ class FileBody(Payload):
                 self._meter.bytes_done = sent
                 self._deadline.restart(self._silence_timeout)
         self._deadline.restart(self._first_byte_timeout)
-        self._watch_send_queue(unsent=sys.maxsize)
 
-    def _watch_send_queue(self, unsent: int) -> None:
-        """While the kernel still sends, the first byte of the reply isn't due yet."""
+    def _watch_send_queue(self) -> None:
+        """While the kernel still sends, there is no silence, and the first byte of the reply isn't due yet."""
+        if self._watching is not None:
+            self._watching.cancel()
         sock = self._transport.get_extra_info("socket") if self._transport is not None else None
-        now = unsent_bytes(sock) if sock is not None else 0
-        if now < unsent:
-            self._deadline.restart(self._first_byte_timeout)
-        if now:
-            again = min(_QUEUE_LOOK_SECONDS, self._first_byte_timeout / 4)
-            self._watching = asyncio.get_running_loop().call_later(again, self._watch_send_queue, now)
+        unsent = unsent_bytes(sock) if sock is not None else 0
+        timeout = self._first_byte_timeout if self.handed_over else self._silence_timeout
+        if unsent < self._unsent:
+            self._deadline.restart(timeout)
+        self._unsent = unsent
+        if (unsent or not self.handed_over) and not self._stop.is_set:
+            again = min(_QUEUE_LOOK_SECONDS, self._silence_timeout / 4, self._first_byte_timeout / 4)
+            self._watching = asyncio.get_running_loop().call_later(again, self._watch_send_queue)
 
     def abort(self) -> None:
         """End the connection at once, after a failure or a cancellation.

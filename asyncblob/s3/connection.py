@@ -248,8 +248,9 @@ class Connection:
         options = self._options
         return AioConfig(
             connect_timeout=options.connect_timeout,
-            # A backstop: the time-outs that matter are watched above, where it is known what is going on.
-            read_timeout=COMPLETE_PATIENCE * max(options.first_byte_timeout, options.silence_timeout),
+            # Other time-outs are watched above, where it is known what is going on: the HTTP library takes for sent
+            # what it has given to the kernel, which on a slow uplink is minutes early.
+            read_timeout=None,
             max_pool_connections=self._requests,
             # Retries are made in one place, ours; region redirects still work.
             retries={"total_max_attempts": 1, "mode": "standard"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -14,9 +15,14 @@ from asyncblob.s3.failures import FileFailure, ServiceFailure
 from asyncblob.s3.judge import EXPIRED_CODES, judge
 from asyncblob.s3.options import Options
 
-__all__ = ["Requests", "Tally"]
+__all__ = ["CONTROL_REQUESTS", "Requests", "Tally"]
 
 T = TypeVar("T")
+
+_ORDINARY_REQUESTS, _URGENT_REQUESTS = 32, 16
+CONTROL_REQUESTS = _ORDINARY_REQUESTS + _URGENT_REQUESTS
+"""Requests of the control plane in flight at once. They have connections of their own: an abort must not wait for parts
+that take minutes on a slow uplink, nor for other requests that the service doesn't answer."""
 
 
 class Tally:
@@ -44,6 +50,8 @@ class Requests:
         self._policy = policy
         self._retry_budget = RetryBudget()
         self._options = options
+        self._ordinary = asyncio.Semaphore(_ORDINARY_REQUESTS)
+        self._urgent = asyncio.Semaphore(_URGENT_REQUESTS)
 
     async def control(
         self,
@@ -53,6 +61,7 @@ class Requests:
         special: Callable[[Exception], Verdict | None] = lambda _: None,
         policy: RetryPolicy | None = None,
         patience: int = 1,
+        urgent: bool = False,
     ) -> T:
         """Make a request of the control plane, which is small both ways, within a time; again where that helps.
 
@@ -62,11 +71,12 @@ class Requests:
             special: As for `send`.
             policy: As for `send`.
             patience: How many times the usual time the service may take.
+            urgent: Whether it cleans up, or is made within another one, and must not wait for ordinary ones.
         """
         seconds = self._options.connect_timeout + patience * self._options.first_byte_timeout
 
         async def timed() -> T:
-            async with Deadline(seconds):
+            async with self._urgent if urgent else self._ordinary, Deadline(seconds):
                 return await attempt()
 
         return await self.send(timed, tally=tally, special=special, policy=policy)

@@ -25,7 +25,7 @@ from asyncblob.s3.download import Download
 from asyncblob.s3.failures import BadReply, ServiceFailure
 from asyncblob.s3.options import Options
 from asyncblob.s3.plain import PlainDataPlane
-from asyncblob.s3.requests import Requests, Tally
+from asyncblob.s3.requests import CONTROL_REQUESTS, Requests, Tally
 from asyncblob.s3.upload import Upload
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class S3Blob(Blob):
 
         async def open_() -> S3Blob:
             requests = max(_REQUESTS_IN_FLIGHT, options.concurrency)
-            connection = Connection(options, session, requests=requests)
+            connection = Connection(options, session, requests=requests + CONTROL_REQUESTS)
             try:
                 await connection.open()
             except BaseException:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -267,7 +268,7 @@ class Upload:
             return await self._client.head_object(Bucket=self._options.bucket, Key=self._key, ChecksumMode="ENABLED")
 
         try:
-            response = await self._requests.control(head, tally=Tally())
+            response = await self._requests.control(head, tally=Tally(), urgent=True)
         except BlobError:
             return None
         if response.get("ContentLength") != self._plan.size:
@@ -304,12 +305,15 @@ class Upload:
         async def list_parts() -> Any:
             return await self._client.list_parts(**target, MaxParts=1)
 
+        async def control(request: Callable[[], Awaitable[Any]]) -> Any:
+            return await self._requests.control(request, tally=Tally(), special=gone, policy=_ABORT_POLICY, urgent=True)
+
         why = "the service didn't answer in time"
         try:
             async with asyncio.timeout(self._options.cleanup_timeout):
                 for _ in range(_ABORT_ROUNDS):
-                    await self._requests.control(abort, tally=Tally(), special=gone, policy=_ABORT_POLICY)
-                    left = await self._requests.control(list_parts, tally=Tally(), special=gone, policy=_ABORT_POLICY)
+                    await control(abort)
+                    left = await control(list_parts)
                     if not left.get("Parts"):
                         return
             why = "parts are still there"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -12,7 +14,7 @@ import pytest
 
 from asyncblob import errors
 from asyncblob.files import positional
-from asyncblob.s3 import Options, S3Blob, file_work
+from asyncblob.s3 import Options, S3Blob, file_work, store
 from tests.s3.conftest import MIB, PART, MakeFile, OpenStore
 from tests.support.endpoint import S3Endpoint
 from tests.support.fault_server import (
@@ -21,7 +23,9 @@ from tests.support.fault_server import (
     FaultServer,
     LoseReply,
     Response,
+    Stall,
     Status,
+    Trickle,
     expired_token,
     no_such_upload,
 )
@@ -568,3 +572,72 @@ async def test_a_key_arrives_as_it_is(
             await store.download(key, tmp_path / "out")
             await store.delete(key)
             assert await fault_server.keys() == []
+
+
+# What the transfers of a store take from each other
+
+
+async def test_an_abort_does_not_wait_for_other_transfers(
+    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A multipart upload is aborted though every connection for parts is busy with slow ones."""
+    monkeypatch.setattr(store, "_REQUESTS_IN_FLIGHT", 2)
+    stall = Stall("headers")
+    fault_server.fail("PutObject", stall, times=None)
+    small, large = make_file(10), make_file(THREE_PARTS)
+    async with open_at(fault_server, concurrency=1, cleanup_timeout=1) as opened:
+        busy = [asyncio.create_task(opened.upload(small, f"busy{each}")) for each in range(2)]
+        await stall.wait_reached(2)
+        waiting = asyncio.create_task(opened.upload(large, "k"))
+        await fault_server.wait_until(lambda server: bool(server.s3.storage.buckets[server.bucket].uploads))
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert await fault_server.live_uploads() == []
+        stall.release()
+        await asyncio.gather(*busy)
+
+
+async def test_reading_ahead_does_not_wait_for_digests(
+    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While many parts are hashed, on a slow disk, those that are on their way are read on."""
+    go_on = threading.Event()
+    digesting = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    read_into = positional.read_into
+
+    def reading(fd: int, buffer: memoryview, offset: int) -> int:
+        if os.fstat(fd).st_size == 20:
+            loop.call_soon_threadsafe(digesting.set)
+            go_on.wait(5)
+        return read_into(fd, buffer, offset)
+
+    monkeypatch.setattr(file_work, "read_into", reading)
+    stall = Stall("body", after=MIB)
+    fault_server.fail("PutObject", stall)
+    slow = make_file(20)
+    async with open_at(fault_server) as opened:
+        first = asyncio.create_task(opened.upload(make_file(PART), "first"))
+        await stall.wait_reached()
+        others = [asyncio.create_task(opened.upload(slow, f"slow{each}")) for each in range(20)]
+        await digesting.wait()
+        stall.release()
+        try:
+            async with asyncio.timeout(3):
+                await first
+        finally:
+            go_on.set()
+            await asyncio.gather(*others)
+
+
+async def test_an_uplink_that_moves_in_jerks_is_not_silence(
+    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile
+) -> None:
+    """While the kernel still gets rid of what it was given, an upload is not silent, though it takes nothing new."""
+    data = make_file(4 * MIB)
+    fault_server.fail("PutObject", Trickle(MIB // 8, 0.05, direction="request"), times=None)
+    async with open_at(fault_server, silence_timeout="0.25", first_byte_timeout="0.25", connect_timeout=5) as opened:
+        info = await opened.upload(data, "k")
+    assert info.retries == 0
+    assert info.duration > 1
