@@ -26,6 +26,8 @@ def _comparison(comparison: Comparison) -> str:
     lines += [_line(head), _line(["---"] * len(head))]
     lines += [_line(_cells(comparison, row)) for row in comparison.rows]
     lines += [_line([peer, *([""] * (len(head) - 2)), f"left out: {why}"]) for peer, why in comparison.left_out.items()]
+    busy = Spread.of([sample.busy_percent for row in comparison.rows for sample in row.samples])
+    lines += ["", f"Before the rounds the cores were busy with other things, in percent: {_spread(busy, 0)}."]
     return "\n".join(lines)
 
 
