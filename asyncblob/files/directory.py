@@ -98,5 +98,6 @@ def naming(path: str) -> Iterator[None]:
         yield
     except OSError as error:
         if not isinstance(error, BlobError):  # one of which, `BlobNotFoundError`, names a key
-            error.filename, error.filename2 = path, None
+            error.filename = path
+            del error.filename2  # None would be printed as a second name
         raise

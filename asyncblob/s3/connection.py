@@ -46,6 +46,7 @@ _LOOK_AGAIN_SECONDS = 60.0
 # What the client reads from disk when it is made: 0.2 s of blocking work that a worker thread does beforehand.
 _MODULES = (
     "aiobotocore.config",
+    "aiobotocore.session",
     "awscrt.checksums",
     "asyncblob.s3.body",
     "asyncblob.s3.http_session",
@@ -82,6 +83,7 @@ class Connection:
             CredentialsError: The profile is not known, or the credentials' source failed.
             InvalidURLError: botocore refuses the endpoint or the region.
         """
+        await run_in_thread(_import_modules, limiter=self._limiter)
         with self._creating():
             session = self._session or await self._new_session()
             endpoint = await self._preload(session)
@@ -187,8 +189,6 @@ class Connection:
         """Load what the client will want, and tell the endpoint that the environment or the profile names."""
 
         def load() -> str:
-            for module in _MODULES:
-                importlib.import_module(module)
             loader = session.get_component("data_loader")
             for service, kind in _MODEL_FILES:
                 loader.load_service_model(service, kind)
@@ -273,6 +273,11 @@ def _loader(data_path: str | None) -> Any:
     from botocore.loaders import create_loader
 
     return create_loader(data_path)
+
+
+def _import_modules() -> None:
+    for module in _MODULES:
+        importlib.import_module(module)
 
 
 def _configured_endpoint(session: AioSession) -> str:

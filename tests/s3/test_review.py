@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -641,3 +642,48 @@ async def test_an_uplink_that_moves_in_jerks_is_not_silence(
         info = await opened.upload(data, "k")
     assert info.retries == 0
     assert info.duration > 1
+
+
+# The caller's loop
+
+_IMPORTS_ON_THE_LOOP = """
+import asyncio, sys, threading
+from asyncblob.s3 import S3Blob
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        large = name.split(".")[0] in ("aiobotocore", "aiohttp", "awscrt", "botocore")
+        if large and threading.current_thread() is threading.main_thread():
+            print(name)
+
+async def main():
+    sys.meta_path.insert(0, Watch())
+    async with S3Blob.open(sys.argv[1]) as store:
+        await store.upload(__file__, "k")
+        await store.download("k", sys.argv[2])
+        await store.delete("k")
+
+asyncio.run(main())
+"""
+
+
+async def test_nothing_large_is_imported_on_the_loop(fault_server: FaultServer, aws_env: None, tmp_path: Path) -> None:
+    """What a store needs of botocore, aiohttp and awscrt is imported in a worker thread, all of it."""
+    program = tmp_path / "program.py"
+    program.write_text(_IMPORTS_ON_THE_LOOP)
+    arguments = [sys.executable, str(program), fault_server.url(), str(tmp_path / "out")]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    process = await asyncio.create_subprocess_exec(*arguments, stdout=asyncio.subprocess.PIPE, env=environment)
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    assert output.decode().split() == []
+
+
+def test_an_error_names_one_file() -> None:
+    """What is said of a path doesn't end in a second name that there isn't."""
+    from asyncblob.files.directory import naming
+
+    error = IsADirectoryError(errno.EISDIR, "Is a directory", "temporary")
+    with pytest.raises(IsADirectoryError), naming("dest"):
+        raise error
+    assert str(error) == f"[Errno {errno.EISDIR}] Is a directory: 'dest'"
