@@ -51,6 +51,8 @@ async def settle(
             cancelled = error
             if on_cancel is not None:
                 on_cancel()
+    if future.done():
+        return cancelled
     clock = asyncio.get_running_loop().time
     deadline = None if grace_seconds is None else clock() + grace_seconds
     with anyio.CancelScope(shield=True):

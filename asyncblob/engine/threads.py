@@ -64,8 +64,8 @@ class _Call(Generic[T]):
         self._lock = threading.Lock()
         self._begun = False
         self._abandoned = False
-        self._loop = asyncio.get_running_loop()
-        self.left: asyncio.Future[None] = self._loop.create_future()
+        self._ended = False
+        self._left: asyncio.Future[None] | None = None
 
     def __call__(self) -> T:
         with self._lock:
@@ -75,17 +75,27 @@ class _Call(Generic[T]):
         try:
             return self._function()
         finally:
-            self._loop.call_soon_threadsafe(self._mark_left)
-
-    def _mark_left(self) -> None:
-        if not self.left.done():
-            self.left.set_result(None)
+            with self._lock:
+                self._ended = True
+                left = self._left
+            if left is not None:
+                left.get_loop().call_soon_threadsafe(left.set_result, None)
 
     def abandon(self) -> bool:
         """Keep the call from beginning. False: it has begun already, and `left` tells when it ends."""
         with self._lock:
             self._abandoned = not self._begun
             return self._abandoned
+
+    def left(self) -> asyncio.Future[None]:
+        """A future that is done when the thread has left the function. To be asked for once."""
+        left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        with self._lock:
+            if self._ended:
+                left.set_result(None)
+            else:
+                self._left = left
+        return left
 
 
 async def run_in_thread(
@@ -119,7 +129,7 @@ async def run_in_thread(
         # Somebody else cancelled the runner (asyncio.run does when it ends): the thread is still at work.
         if stop is not None:
             stop.set()
-        cancelled = await settle(call.left) or cancelled
+        cancelled = await settle(call.left()) or cancelled
     if cancelled is not None:
         if not runner.cancelled():
             runner.exception()
