@@ -49,6 +49,7 @@ _MODULES = (
     "aiobotocore.session",
     "awscrt.checksums",
     "asyncblob.s3.body",
+    "asyncblob.s3.documents",
     "asyncblob.s3.http_session",
     "asyncblob.s3.signing",
 )
@@ -200,6 +201,7 @@ class Connection:
         return await run_in_thread(load, limiter=self._limiter)
 
     async def _new_client(self, session: AioSession, credentials: dict[str, str | None]) -> S3Client:
+        from asyncblob.s3.documents import register_body
         from asyncblob.s3.signing import register_signer
 
         region = self._options.region or session.get_config_variable("region") or "us-east-1"
@@ -217,6 +219,7 @@ class Connection:
         )
         self._clients.append(stack)
         register_signer(client)
+        register_body(client)
         return client
 
     @contextmanager

@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import binascii
 
-__all__ = ["combine", "decode", "encode", "update"]
+__all__ = ["Whole", "combine", "decode", "encode", "update"]
 
 _BYTES = 8
 
@@ -45,3 +45,28 @@ def decode(text: str) -> int | None:
     except (binascii.Error, ValueError):
         return None
     return int.from_bytes(raw, "big") if len(raw) == _BYTES else None
+
+
+class Whole:
+    """The CRC of a whole from those of its parts, which may come in any order.
+
+    Combines them as they come, which for many parts at once would take the event loop too long, and keeps only those
+    that came before one in front of them.
+
+    Attributes:
+        value: The CRC of the parts from the first one on, as far as they have come without a gap.
+    """
+
+    __slots__ = ("_early", "_next", "value")
+
+    def __init__(self) -> None:
+        self.value = 0
+        self._next = 1
+        self._early: dict[int, tuple[int, int]] = {}
+
+    def add(self, number: int, value: int, length: int) -> None:
+        """A part (from 1) has come, with this CRC and this length in bytes."""
+        self._early[number] = (value, length)
+        while self._next in self._early:
+            self.value = combine(self.value, *self._early.pop(self._next))
+            self._next += 1

@@ -126,21 +126,21 @@ class Download:
                 self._meter.bytes_total = plan.size
                 self._meter.parts_total = plan.part_count if plan.is_multipart else 0
                 fd = await self._prepare_file(plan.size)
-                crcs: dict[int, int | None] = {}
+                whole = crc.Whole()
                 expected: list[int | None] = [None]
                 async with task_group() as group:
                     if self._verify:
                         group.start_soon(self._look_checksum_up, head, expected)
-                    group.start_soon(self._save_first, first, plan, fd, crcs, ticket.release)
+                    group.start_soon(self._save_first, first, plan, fd, whole, ticket.release)
                     if plan.is_multipart:
-                        group.start_soon(self._fetch_others, plan, head.etag, fd, crcs, share)
+                        group.start_soon(self._fetch_others, plan, head.etag, fd, whole, share)
             finally:
                 await first.aclose()
         return DownloadResult(
             size=plan.size,
             etag=head.etag,
             request_id=self._request_id,
-            checksum=self._compare(plan, crcs, expected[0]),
+            checksum=self._compare(whole.value, expected[0]),
             part_count=plan.part_count if plan.is_multipart else 0,
             concurrency=share.peak if plan.is_multipart else 0,
         )
@@ -160,32 +160,36 @@ class Download:
         return reply
 
     async def _save_first(
-        self, first: _OpenReply, plan: Plan, fd: int, crcs: dict[int, int | None], release: Callable[[], None]
+        self, first: _OpenReply, plan: Plan, fd: int, whole: crc.Whole, release: Callable[[], None]
     ) -> None:
         part = plan.part(1)
         meter = self._meter.start_part()
         try:
             try:
-                crcs[1] = await first.reply.save(fd, meter=meter, with_crc=self._verify)
+                value = await first.reply.save(fd, meter=meter, with_crc=self._verify)
             finally:
                 await first.aclose()
         except ConnectionFailure:
             # Its attempt is spent; from here on it is a part like the others.
             self._tally.retries += 1
-            crcs[1] = await self._fetch_part(part, first.reply.head.etag, fd, meter)
+            value = await self._fetch_part(part, first.reply.head.etag, fd, meter)
         except RequestFailure as failure:
             # Not to be tried again; what it means to the caller is said in one place.
-            crcs[1] = await self._requests.send(
+            value = await self._requests.send(
                 _raiser(failure), tally=self._tally, special=_changed, path=self._dest_path
             )
         finally:
             release()
+        if value is not None:
+            whole.add(1, value, part.length)
         self._meter.complete_part(meter, part.length)
 
-    async def _fetch_others(self, plan: Plan, etag: str, fd: int, crcs: dict[int, int | None], share: Share) -> None:
+    async def _fetch_others(self, plan: Plan, etag: str, fd: int, whole: crc.Whole, share: Share) -> None:
         async def fetch(part: Part) -> None:
             meter = self._meter.start_part()
-            crcs[part.number] = await self._fetch_part(part, etag, fd, meter)
+            value = await self._fetch_part(part, etag, fd, meter)
+            if value is not None:
+                whole.add(part.number, value, part.length)
             self._meter.complete_part(meter, part.length)
 
         await run_parts(plan.parts(2), fetch, share=share, memory_bytes=lambda _: self._plane.part_memory_bytes)
@@ -248,15 +252,9 @@ class Download:
                 self._pending = made[0]
         return made[0].fd
 
-    def _compare(self, plan: Plan, crcs: dict[int, int | None], expected: int | None) -> str:
+    def _compare(self, whole: int, expected: int | None) -> str:
         if not self._verify or expected is None:
             return ""
-        whole = 0
-        for part in plan.parts():
-            value = crcs[part.number]
-            if value is None:
-                raise AssertionError("a part without a CRC")
-            whole = crc.combine(whole, value, part.length)
         if whole != expected:
             raise IntegrityError(
                 f"what arrived has the CRC64NVME {crc.encode(whole)}, what is stored {crc.encode(expected)}; "

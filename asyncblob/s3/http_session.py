@@ -7,13 +7,33 @@ speeds that a data plane is for.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from aiobotocore.httpsession import AIOHTTPSession
 
-__all__ = ["HTTPSession"]
+__all__ = ["HTTPSession", "closing_on_failure"]
 
 _READ_BUFFER_BYTES = 2**18
+
+_opened: ContextVar[list[Any]] = ContextVar("asyncblob-opened-responses")
+
+
+@contextmanager
+def closing_on_failure() -> Iterator[None]:
+    """Close what a call of the client has opened if the call fails: a reply whose head it can't parse is lost to it."""
+    opened: list[Any] = []
+    token = _opened.set(opened)
+    try:
+        yield
+    except BaseException:
+        for response in opened:
+            response.close()
+        raise
+    finally:
+        _opened.reset(token)
 
 
 class HTTPSession(AIOHTTPSession):
@@ -33,4 +53,8 @@ class _Requester:
         self._session = session
 
     async def request(self, method: str, **arguments: Any) -> Any:
-        return await self._session.request(method, **arguments, allow_redirects=False, read_bufsize=_READ_BUFFER_BYTES)
+        response = await self._session.request(
+            method, **arguments, allow_redirects=False, read_bufsize=_READ_BUFFER_BYTES
+        )
+        _opened.get([]).append(response)
+        return response

@@ -123,6 +123,8 @@ class PlainDataPlane:
         self, key: str, *, start: int, length: int | None, etag: str = ""
     ) -> AsyncIterator[ObjectReply]:
         """Send a GetObject."""
+        from asyncblob.s3.http_session import closing_on_failure
+
         arguments: dict[str, Any] = {"Bucket": self._options.bucket, "Key": key}
         if length is not None:
             arguments["Range"] = f"bytes={start}-{start + length - 1}"
@@ -130,7 +132,7 @@ class PlainDataPlane:
             arguments["IfMatch"] = etag
         options = self._options
         async with Deadline(options.connect_timeout + options.first_byte_timeout):
-            with translated():
+            with translated(), closing_on_failure():
                 response = await self._connection.client.get_object(**arguments)
         raw: aiohttp.ClientResponse = response["Body"].raw_stream
         complete = False

@@ -21,12 +21,12 @@ from asyncblob.s3 import crc
 from asyncblob.s3.connection import COMPLETE_PATIENCE, translated
 from asyncblob.s3.context import StoreContext
 from asyncblob.s3.dataplane import FileSlice, SendReply
+from asyncblob.s3.documents import complete_multipart_upload, parts_document
 from asyncblob.s3.failures import BadReply, ServiceFailure, UploadConflict
 from asyncblob.s3.requests import Tally
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3.client import S3Client
-    from types_aiobotocore_s3.type_defs import CompletedPartTypeDef
 
 __all__ = ["Upload", "UploadResult"]
 
@@ -120,13 +120,15 @@ class Upload:
         try:
             replies: dict[int, SendReply] = {}
             with self._context.budget.share(concurrency=self._plan.concurrency) as share:
-                await self._send_parts(upload_id, with_crc, share, replies)
+                combined = await self._send_parts(upload_id, with_crc, share, replies)
                 peak = share.peak
             await self._context.in_thread(self._source.check_unchanged)
             self._meter.finish(self._plan.size)
-            whole = self._combine(replies) if with_crc else None
+            whole = combined.value if with_crc else None
+            in_order = (replies[number] for number in range(1, self._plan.part_count + 1))
+            document = await self._context.in_thread(lambda: parts_document(in_order, with_crc=with_crc))
             # The commit: awaited to its end, since an abort beside a Complete may harm what it publishes.
-            commit = asyncio.ensure_future(self._complete(upload_id, replies, whole))
+            commit = asyncio.ensure_future(self._complete(upload_id, replies, document, whole))
             cancelled = await settle(commit, grace_seconds=self._options.cleanup_timeout)
             if not commit.done():
                 commit.cancel()
@@ -146,7 +148,11 @@ class Upload:
             concurrency=peak,
         )
 
-    async def _send_parts(self, upload_id: str, with_crc: bool, share: Share, replies: dict[int, SendReply]) -> None:
+    async def _send_parts(
+        self, upload_id: str, with_crc: bool, share: Share, replies: dict[int, SendReply]
+    ) -> crc.Whole:
+        whole = crc.Whole()
+
         async def send(part: Part) -> None:
             meter = self._meter.start_part()
             piece = FileSlice(self._source.fd, part.offset, part.length)
@@ -160,9 +166,12 @@ class Upload:
             )
             self._checksums.check_echo(reply.crc, reply.crc_echo)
             replies[part.number] = reply
+            if reply.crc is not None:
+                whole.add(part.number, reply.crc, part.length)
             self._meter.complete_part(meter, part.length)
 
         await run_parts(self._plan.parts(), send, share=share, memory_bytes=lambda _: self._plane.part_memory_bytes)
+        return whole
 
     async def _create(self, with_crc: bool) -> str:
         arguments: dict[str, Any] = {"Bucket": self._options.bucket, "Key": self._key}
@@ -197,19 +206,13 @@ class Upload:
             await self._abort(request.result())
         raise cancelled
 
-    async def _complete(self, upload_id: str, replies: dict[int, SendReply], whole: int | None) -> _Completed:
-        parts: list[CompletedPartTypeDef] = []
-        for number in range(1, self._plan.part_count + 1):
-            reply = replies[number]
-            part: CompletedPartTypeDef = {"PartNumber": number, "ETag": reply.etag}
-            if whole is not None and reply.crc is not None:
-                part["ChecksumCRC64NVME"] = crc.encode(reply.crc)
-            parts.append(part)
+    async def _complete(
+        self, upload_id: str, replies: dict[int, SendReply], document: bytes, whole: int | None
+    ) -> _Completed:
         arguments: dict[str, Any] = {
             "Bucket": self._options.bucket,
             "Key": self._key,
             "UploadId": upload_id,
-            "MultipartUpload": {"Parts": parts},
             "MpuObjectSize": self._plan.size,
         }
         if whole is not None:
@@ -221,7 +224,7 @@ class Upload:
             attempts += 1
             try:
                 with translated():
-                    response = await self._client.complete_multipart_upload(**arguments)
+                    response = await complete_multipart_upload(self._client, document, arguments)
             except ServiceFailure as failure:
                 # After a lost reply the upload may have been completed by an earlier attempt.
                 if attempts == 1 or not (failure.code == "NoSuchUpload" or failure.status == 412):
@@ -332,15 +335,6 @@ class Upload:
             self._options.cleanup_timeout,
             why,
         )
-
-    def _combine(self, replies: dict[int, SendReply]) -> int:
-        whole = 0
-        for part in self._plan.parts():
-            value = replies[part.number].crc
-            if value is None:
-                raise AssertionError("a part without a CRC")
-            whole = crc.combine(whole, value, part.length)
-        return whole
 
     @staticmethod
     def _all_checked(replies: dict[int, SendReply], whole: int | None, echo: int | None) -> bool:
