@@ -346,6 +346,28 @@ class FaultBackend(S3Backend):
             yield store, (SECRET_KEY, ACCESS_KEY, "Signature=")
 
 
+# Waits at the gate, if there is one: read ends when something was written to the FIFO. Then does what goes well by
+# itself, in a tenth of the time that Python takes to start, and leaves all faults to the stand-in.
+_QUICK_STANDIN = """#!/usr/bin/env bash
+if [[ -p $NSC_STATE/gate && $2 != describe ]]; then
+  echo $$ >>"$NSC_STATE/ready"
+  read -r line <"$NSC_STATE/gate"
+fi
+key=$3
+[[ $2 == upload ]] && key=$4
+path=$NSC_STATE/artifacts/main/${key//\\//%2F}
+if [[ ${NSC_MODE:-ok}${NSC_DESCRIBE:-ok} != okok || ( $2 != upload && ! -e $path ) ]]; then
+  exec PYTHON "$@"
+fi
+printf '{"argv": ["artifact", "%s"]}\\n' "$2" >>"$NSC_STATE/calls"
+case $2 in
+upload) mkdir -p "${path%/*}" && cp -- "$3" "$path.$$" && exec mv -f -- "$path.$$" "$path" ;;
+download) exec cp -- "$path" "$4" ;;
+describe) printf '{"id": "a1", "path": "%s", "size": %d, "status": "READY"}' "$key" "$(wc -c <"$path")" ;;
+esac
+"""
+
+
 class _FifoGate(Gate):
     def __init__(self, nsc: Standin) -> None:
         self._nsc = nsc
@@ -383,14 +405,8 @@ class NscBackend(Backend):
         self._nsc = Standin(directory, monkeypatch)
         program = self._nsc.bin / "standin.py"
         program.write_text(inspect.getsource(standin))
-        python = f"{shlex.quote(sys.executable)} -IS {shlex.quote(str(program))}"
-        # Waits at the gate, if there is one: read ends when something was written to the FIFO.
         self._nsc.install(
-            "#!/bin/sh\n"
-            'if [ -p "$NSC_STATE/gate" ] && [ "$2" != describe ]; then\n'
-            '  echo $$ >> "$NSC_STATE/ready"; read -r line < "$NSC_STATE/gate"\n'
-            "fi\n"
-            f'exec {python} "$@"\n'
+            _QUICK_STANDIN.replace("PYTHON", f"{shlex.quote(sys.executable)} -IS {shlex.quote(str(program))}")
         )
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from tests.specification.rows import ROWS
 
 
+@functools.cache
 def quoted_rows() -> dict[str, list[str]]:
     """The tests that quote a row, by row. A test quotes what comes after ``Go::`` in its docstring."""
     found: dict[str, list[str]] = {}
