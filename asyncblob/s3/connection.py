@@ -43,6 +43,14 @@ _OLD_CLIENTS = 2
 _LOOK_AGAIN_SECONDS = 60.0
 """How long not to look for other credentials after there were none: a look may start a program or ask a service."""
 
+_HINTS = {
+    "ClientConnectorDNSError": ": the host's name is not known; if the service wants the bucket in the path, say "
+    "use_path_style=true",
+    "ClientConnectorCertificateError": ": the service's certificate is not trusted; AWS_CA_BUNDLE names a file of "
+    "authorities that are",
+}
+"""What to do about some errors of the HTTP library, by their names."""
+
 # What the client reads from disk when it is made: 0.2 s of blocking work that a worker thread does beforehand.
 _MODULES = (
     "aiobotocore.config",
@@ -386,9 +394,7 @@ def _service_failure(response: Any) -> ServiceFailure:
 
 
 def _hint(error: BaseException) -> str:
-    if _root_name(error) != "ClientConnectorDNSError":
-        return ""
-    return ": the host's name is not known; if the service wants the bucket in the path, say use_path_style=true"
+    return _HINTS.get(_root_name(error), "")
 
 
 def _root_name(error: BaseException) -> str:

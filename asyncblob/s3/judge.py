@@ -40,6 +40,7 @@ _CREDENTIALS_CODES = EXPIRED_CODES | frozenset(
     {"InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch", "InvalidSecurity", "NotSignedUp"}
     | {"InvalidClientTokenId", "UnrecognizedClientException", "AuthFailure"}
 )
+_MAX_SKEW_SECONDS = 900.0
 _SKEW_CODES = frozenset({"RequestTimeTooSkewed"})
 _REGION_CODES = frozenset({"PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed"})
 _REFUSAL_CODES = frozenset(
@@ -84,7 +85,10 @@ def _judge_service(failure: ServiceFailure, bucket: str) -> Verdict:
                 f"the bytes that arrived are not those that were sent, and sending again didn't help: {failure}"
             ),
         )
-    if code in _SKEW_CODES:
+    # The reply to a HEAD has no body to say which 403 it is.
+    if code in _SKEW_CODES or (
+        status == 403 and code == "403" and abs(_skew_seconds(failure) or 0.0) > _MAX_SKEW_SECONDS
+    ):
         return Verdict(Decision.FAIL, _skew_error(failure))
     if code in _CREDENTIALS_CODES or status == 401:
         return Verdict(
@@ -123,11 +127,17 @@ def _judge_service(failure: ServiceFailure, bucket: str) -> Verdict:
     return Verdict(Decision.FAIL, TransferError(f"{failure}; trying again can't help"))
 
 
-def _skew_error(failure: ServiceFailure) -> TransferError:
-    date = failure.headers.get("date", "")
+def _skew_seconds(failure: ServiceFailure) -> float | None:
+    """How far the service's clock is ahead of this one; None if it doesn't say."""
     try:
-        skew = email.utils.parsedate_to_datetime(date).timestamp() - time.time()
+        return email.utils.parsedate_to_datetime(failure.headers.get("date", "")).timestamp() - time.time()
     except ValueError:
+        return None
+
+
+def _skew_error(failure: ServiceFailure) -> TransferError:
+    skew = _skew_seconds(failure)
+    if skew is None:
         how_far = "by more than the service allows"
     else:
         how_far = f"{abs(skew):.0f} seconds {'behind' if skew > 0 else 'ahead of'} the service's"

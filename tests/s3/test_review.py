@@ -16,7 +16,9 @@ import pytest
 from asyncblob import errors
 from asyncblob.files import positional
 from asyncblob.s3 import Options, S3Blob, crc, documents, file_work, store
+from asyncblob.s3.connection import translated
 from asyncblob.s3.dataplane import SendReply
+from asyncblob.s3.failures import ConnectionFailure
 from tests.s3.conftest import MIB, PART, MakeFile, OpenStore
 from tests.support.endpoint import S3Endpoint
 from tests.support.fault_server import (
@@ -457,6 +459,33 @@ async def test_credentials_that_stay_the_same_make_no_new_client(fault_server: F
             with pytest.raises(errors.TransferError):
                 await store.stat("k")
         assert store._context.connection.client is client
+
+
+# Errors that say what to do
+
+
+@pytest.mark.parametrize("call", ["stat", "exists"])
+async def test_a_clock_that_is_off_is_no_question_of_permissions(
+    fault_server: FaultServer, open_at: OpenStore, call: str
+) -> None:
+    """A HEAD's 403 can't say RequestTimeTooSkewed, but its Date can."""
+    fault_server.clock_offset_seconds = 1800
+    async with open_at(fault_server) as opened:
+        with pytest.raises(errors.TransferError, match=r"1[78].. seconds behind"):
+            await getattr(opened, call)("k")
+
+
+def test_a_certificate_that_is_not_trusted_says_what_to_do() -> None:
+    """TLS that fails for its certificate names the variable that helps."""
+    import ssl
+
+    import aiohttp
+    import botocore.exceptions
+
+    connection = cast(Any, aiohttp.client_reqrep.ConnectionKey)("host", 443, True, None, None, None, None)
+    inner = aiohttp.ClientConnectorCertificateError(connection, ssl.SSLCertVerificationError("no"))
+    with pytest.raises(ConnectionFailure, match="AWS_CA_BUNDLE"), translated():
+        raise botocore.exceptions.SSLError(endpoint_url="https://host", error=inner)
 
 
 # Where requests go
