@@ -255,6 +255,7 @@ class S3Blob(Blob):
 
         Operations that are ended this way raise `StoreClosedError`. Closing twice is harmless.
         """
+        self._lifecycle.check_here()  # else the connections of another loop, or of the parent process, would be closed
         already = self._lifecycle.closed
         try:
             await self._lifecycle.close()

@@ -760,3 +760,18 @@ def test_a_whole_is_combined_from_parts_in_any_order() -> None:
         whole.add(number, crc.update(pieces[number - 1]), len(pieces[number - 1]))
     assert whole.value == crc.update(b"".join(pieces))
     assert not whole._early
+
+
+async def test_closing_in_a_forked_child_leaves_the_parent_s_connections(
+    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile
+) -> None:
+    """`aclose` where the store doesn't belong is refused before it touches anything."""
+    path = make_file(10)
+    async with open_at(fault_server) as opened:
+        await opened.upload(path, "k")
+        opened._lifecycle._pid += 1
+        with pytest.raises(RuntimeError, match="forked"):
+            await opened.aclose()
+        opened._lifecycle._pid -= 1
+        await opened.upload(path, "k")
+    assert len({each.connection_id for each in fault_server.requests}) == 1
