@@ -1,8 +1,4 @@
-"""The control plane: an unmodified aiobotocore client, made off the loop where it blocks, and renewed on demand.
-
-All that depends on botocore's own types stays here and in `asyncblob.s3.plain`: what botocore raises is translated into
-`asyncblob.s3.failures`.
-"""
+"""The control plane: an unmodified aiobotocore client, made off the loop where it blocks, and renewed on demand."""
 
 from __future__ import annotations
 
@@ -11,7 +7,6 @@ import contextlib
 import dataclasses
 import functools
 import importlib
-import logging
 import os
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -21,17 +16,16 @@ import anyio
 
 from asyncblob.engine.cancellation import finish
 from asyncblob.engine.threads import run_in_thread
-from asyncblob.errors import BlobError, CredentialsError, InvalidURLError
-from asyncblob.s3.failures import BadReply, ConnectionFailure, RequestFailure, ServiceFailure
+from asyncblob.errors import CredentialsError, InvalidURLError
+from asyncblob.s3.failures import RequestFailure
 from asyncblob.s3.options import Options
+from asyncblob.s3.translation import translated
 
 if TYPE_CHECKING:
     from aiobotocore.session import AioSession
     from types_aiobotocore_s3.client import S3Client
 
-__all__ = ["COMPLETE_PATIENCE", "Connection", "translated"]
-
-_log = logging.getLogger("asyncblob.s3")
+__all__ = ["COMPLETE_PATIENCE", "Connection"]
 
 COMPLETE_PATIENCE = 5
 """How many times the usual time a CompleteMultipartUpload may take: "several minutes", S3 says.
@@ -42,14 +36,6 @@ _OLD_CLIENTS = 2
 
 _LOOK_AGAIN_SECONDS = 60.0
 """How long not to look for other credentials after there were none: a look may start a program or ask a service."""
-
-_HINTS = {
-    "ClientConnectorDNSError": ": the host's name is not known; if the service wants the bucket in the path, say "
-    "use_path_style=true",
-    "ClientConnectorCertificateError": ": the service's certificate is not trusted; AWS_CA_BUNDLE names a file of "
-    "authorities that are",
-}
-"""What to do about some errors of the HTTP library, by their names."""
 
 # What the client reads from disk when it is made: 0.2 s of blocking work that a worker thread does beforehand.
 _MODULES = (
@@ -212,7 +198,7 @@ class Connection:
         from asyncblob.s3.documents import register_body
         from asyncblob.s3.signing import register_signer
 
-        region = self._options.region or session.get_config_variable("region") or "us-east-1"
+        region = self._options.region or _configured_region(session, own=self._session is None)
         stack = AsyncExitStack()
         client: S3Client = await stack.enter_async_context(
             session.create_client(
@@ -291,6 +277,16 @@ def _import_modules() -> None:
         importlib.import_module(module)
 
 
+def _configured_region(session: AioSession, *, own: bool) -> str:
+    """The environment's or the profile's region. Other SDKs, the Go package's too, read AWS_REGION; botocore doesn't.
+
+    A session of the user's own knows its region best.
+    """
+    found = session.get_config_variable("region")
+    general = os.environ.get("AWS_REGION")
+    return str((general or found if own else found or general) or "us-east-1")
+
+
 def _configured_endpoint(session: AioSession) -> str:
     """What botocore would take for the endpoint of S3 if it were given none; ``""``: AWS."""
     default = session.get_default_client_config()
@@ -317,86 +313,3 @@ def _at(options: Options, endpoint: str) -> Options:
             "the endpoint of the environment (AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL) or the profile (endpoint_url) is "
             "not usable: it must be an http:// or https:// URL with a host, without credentials, query and fragment"
         ) from None
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """Turn what botocore raises into `asyncblob.s3.failures` and errors of the public tree."""
-    import aiohttp
-    from botocore.exceptions import (
-        BotoCoreError,
-        ClientError,
-        ConnectionError,
-        CredentialRetrievalError,
-        HTTPClientError,
-        LoginError,
-        MetadataRetrievalError,
-        NoAuthTokenError,
-        NoCredentialsError,
-        PartialCredentialsError,
-        RefreshWithMFAUnsupportedError,
-        SSOError,
-        TokenRetrievalError,
-    )
-    from botocore.parsers import ResponseParserError
-
-    no_credentials = (
-        NoCredentialsError,
-        PartialCredentialsError,
-        CredentialRetrievalError,
-        MetadataRetrievalError,
-        RefreshWithMFAUnsupportedError,
-        SSOError,
-        LoginError,
-        NoAuthTokenError,
-        TokenRetrievalError,
-    )
-    try:
-        yield
-    except BlobError:  # two of which are a ValueError and an OSError too
-        raise
-    except ClientError as error:
-        raise _service_failure(error.response) from None
-    except no_credentials as error:
-        raise CredentialsError(
-            "there are no usable AWS credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or a role"
-        ) from error
-    except RuntimeError as error:
-        if "credentials" not in str(error):
-            raise
-        raise CredentialsError(  # what botocore raises has no type of its own
-            "the AWS credentials were refreshed and are expired all the same; check their source and this clock"
-        ) from error
-    except ResponseParserError:
-        # Cut-off XML: the service's reply was lost on the way.
-        raise ServiceFailure(500, "500", "the reply can't be parsed") from None
-    except (HTTPClientError, ConnectionError) as error:
-        raise ConnectionFailure(f"the connection failed ({_root_name(error)}){_hint(error)}") from error
-    except (aiohttp.ClientError, OSError) as error:
-        # In the body of an error's reply, which aiobotocore reads where it doesn't translate.
-        raise ConnectionFailure(f"the connection failed in the reply ({type(error).__name__})") from error
-    except BotoCoreError as error:
-        raise RequestFailure(f"the request could not be made ({type(error).__name__})") from error
-    except (ValueError, LookupError) as error:
-        raise BadReply(f"a reply that can't be parsed ({type(error).__name__})") from error
-
-
-def _service_failure(response: Any) -> ServiceFailure:
-    error = response.get("Error", {})
-    metadata = response.get("ResponseMetadata", {})
-    return ServiceFailure(
-        int(metadata.get("HTTPStatusCode", 0)),
-        str(error.get("Code", "")),
-        str(error.get("Message", "")),
-        headers={str(name).lower(): str(value) for name, value in metadata.get("HTTPHeaders", {}).items()},
-        request_id=str(metadata.get("RequestId", "")),
-    )
-
-
-def _hint(error: BaseException) -> str:
-    return _HINTS.get(_root_name(error), "")
-
-
-def _root_name(error: BaseException) -> str:
-    inner = getattr(error, "kwargs", {}).get("error")
-    return type(inner).__name__ if isinstance(inner, BaseException) else type(error).__name__

@@ -18,12 +18,13 @@ import anyio
 from asyncblob.engine.cancellation import settle
 from asyncblob.engine.progress import PartMeter
 from asyncblob.s3 import crc
-from asyncblob.s3.connection import Connection, translated
+from asyncblob.s3.connection import Connection
 from asyncblob.s3.dataplane import FileSlice, ObjectHead, ObjectReply, SendReply
 from asyncblob.s3.deadline import Deadline
 from asyncblob.s3.failures import BadReply, ConnectionFailure, ObjectChanged, RequestFailure
 from asyncblob.s3.file_work import HOP_BYTES, digest_slice, file_work, write_hop
 from asyncblob.s3.options import Options
+from asyncblob.s3.translation import translated
 
 if TYPE_CHECKING:
     import aiohttp
@@ -39,11 +40,12 @@ _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII)
 class PlainDataPlane:
     """A `DataPlane` over aiobotocore.
 
-    Memory: a request holds at most two hops of a mebibyte (one being sent or written, one being read), whatever the
-    size of its part.
+    Memory: a request holds at most two hops of a mebibyte, one being sent or written and one being read, and what came
+    with the last bytes of the one that is read: half a mebibyte, as much as the HTTP library keeps ready. All that
+    whatever the size of its part.
     """
 
-    part_memory_bytes = 2 * HOP_BYTES
+    part_memory_bytes = 3 * HOP_BYTES
 
     def __init__(self, connection: Connection, options: Options, limiter: anyio.CapacityLimiter) -> None:
         self._connection = connection

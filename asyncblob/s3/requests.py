@@ -9,11 +9,12 @@ from typing import TypeVar
 from asyncblob.engine.budget import Budget
 from asyncblob.engine.retry import Decision, RetryBudget, RetryPolicy, Verdict, with_retries
 from asyncblob.files.directory import naming
-from asyncblob.s3.connection import Connection, translated
+from asyncblob.s3.connection import Connection
 from asyncblob.s3.deadline import Deadline
 from asyncblob.s3.failures import FileFailure, ServiceFailure
 from asyncblob.s3.judge import EXPIRED_CODES, judge
 from asyncblob.s3.options import Options
+from asyncblob.s3.translation import translated
 
 __all__ = ["CONTROL_REQUESTS", "Requests", "Tally"]
 

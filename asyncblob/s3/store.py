@@ -49,7 +49,7 @@ class S3Blob(Blob):
 
     Part size and concurrency are chosen by the engine where the options leave them at 0; see `Options`.
 
-    Memory: at most min(memory_mb MiB, 2 MiB * parts in flight), whatever the sizes of files and parts, and about
+    Memory: at most min(memory_mb MiB, 3 MiB * parts in flight), whatever the sizes of files and parts, and about
     0.5 MiB for each connection in the HTTP library. All transfers of a store share that budget fairly.
 
     Event loop: files are touched in worker threads only.

@@ -18,12 +18,13 @@ from asyncblob.engine.scheduler import run_parts
 from asyncblob.errors import BlobError, TransferError
 from asyncblob.files.source import Source
 from asyncblob.s3 import crc
-from asyncblob.s3.connection import COMPLETE_PATIENCE, translated
+from asyncblob.s3.connection import COMPLETE_PATIENCE
 from asyncblob.s3.context import StoreContext
 from asyncblob.s3.dataplane import FileSlice, SendReply
 from asyncblob.s3.documents import complete_multipart_upload, parts_document
 from asyncblob.s3.failures import BadReply, ServiceFailure, UploadConflict
 from asyncblob.s3.requests import Tally
+from asyncblob.s3.translation import translated
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3.client import S3Client

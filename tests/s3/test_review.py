@@ -16,9 +16,9 @@ import pytest
 from asyncblob import errors
 from asyncblob.files import positional
 from asyncblob.s3 import Options, S3Blob, crc, documents, file_work, store
-from asyncblob.s3.connection import translated
 from asyncblob.s3.dataplane import SendReply
 from asyncblob.s3.failures import ConnectionFailure
+from asyncblob.s3.translation import translated
 from tests.s3.conftest import MIB, PART, MakeFile, OpenStore
 from tests.support.endpoint import S3Endpoint
 from tests.support.fault_server import (
@@ -775,3 +775,26 @@ async def test_closing_in_a_forked_child_leaves_the_parent_s_connections(
         opened._lifecycle._pid -= 1
         await opened.upload(path, "k")
     assert len({each.connection_id for each in fault_server.requests}) == 1
+
+
+@pytest.mark.parametrize(
+    ("general", "botocore_s", "expected"),
+    [("eu-west-3", "eu-west-1", "eu-west-3"), ("eu-west-3", None, "eu-west-3"), (None, "eu-west-1", "eu-west-1")],
+)
+async def test_the_environment_s_region_is_used(
+    fault_server: FaultServer,
+    open_at: OpenStore,
+    make_file: MakeFile,
+    monkeypatch: pytest.MonkeyPatch,
+    general: str | None,
+    botocore_s: str | None,
+    expected: str,
+) -> None:
+    """AWS_REGION, which other SDKs read and the Go package's does, counts before botocore's AWS_DEFAULT_REGION."""
+    for name, value in {"AWS_REGION": general, "AWS_DEFAULT_REGION": botocore_s}.items():
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    async with open_at(fault_server, region=None) as store:
+        await store.upload(make_file(10), "k")
+    assert fault_server.requests[0].signed_region == expected
