@@ -664,8 +664,8 @@ async def test_an_uplink_that_moves_in_jerks_is_not_silence(
 ) -> None:
     """While the kernel still gets rid of what it was given, an upload is not silent, though it takes nothing new."""
     data = make_file(4 * MIB)
-    fault_server.fail("PutObject", Trickle(MIB // 8, 0.05, direction="request"), times=None)
-    async with open_at(fault_server, silence_timeout="0.25", first_byte_timeout="0.25", connect_timeout=5) as opened:
+    fault_server.fail("PutObject", Trickle(MIB // 8, 0.08, direction="request"), times=None)
+    async with open_at(fault_server, silence_timeout="0.6", first_byte_timeout="0.6", connect_timeout=5) as opened:
         info = await opened.upload(data, "k")
     assert info.retries == 0
     assert info.duration > 1

@@ -11,6 +11,8 @@ import pytest
 
 from asyncblob import Progress, errors
 from asyncblob.s3 import Options, S3Blob, crc
+from asyncblob.s3.dataplane import FileSlice
+from asyncblob.s3.file_work import read_hop
 from tests.s3.conftest import MIB, PART, MakeFile, OpenStore
 from tests.support.endpoint import S3Endpoint
 from tests.support.fault_server import Corrupt, FaultServer, Hook, Split, Stall, Trickle
@@ -331,11 +333,18 @@ async def test_an_endpoint_that_nobody_listens_at_is_a_transfer_error(open_at: O
 
 @pytest.mark.parametrize("size", [5 * MIB, THREE_PARTS], ids=["put", "multipart"])
 async def test_a_source_that_changes_is_never_published(
-    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, size: int
+    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    """A file that is written to while it is uploaded fails with `BlobChangedError`, before the commit."""
+    """A file that is written to while it is read for sending fails with `BlobChangedError`, before the commit."""
     path = make_file(size)
-    fault_server.fail("PutObject" if size <= PART else "UploadPart", _on_head(lambda: path.write_bytes(b"x" * size)))
+
+    def read_and_write(piece: FileSlice, offset: int) -> list[bytes]:
+        chunks = read_hop(piece, offset)
+        if offset == 0:
+            path.write_bytes(b"x" * size)
+        return chunks
+
+    monkeypatch.setattr("asyncblob.s3.body.read_hop", read_and_write)
     async with open_at(fault_server) as store:
         with pytest.raises(errors.BlobChangedError):
             await store.upload(path, "k")
@@ -409,14 +418,3 @@ async def test_an_exception_of_progress_cancels_and_reaches_the_caller(
     assert temp_files(tmp_path) == []
     assert await fault_server.get_or_none("new") is None
     assert await fault_server.live_uploads() == []
-
-
-class _on_head(Hook):
-    """Calls a function when a request's head was read, before its body is."""
-
-    def __init__(self, function: Any) -> None:
-        super().__init__()
-        self._function = function
-
-    async def on_head(self, exchange: Any) -> None:
-        self._function()

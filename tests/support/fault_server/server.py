@@ -260,22 +260,30 @@ class FaultServer(S3Endpoint):
             self._listener.close()
 
     async def _serve(self) -> None:
-        accepting = asyncio.ensure_future(self._accept())
+        # Not sock_accept, which loses a connection that arrives while it is being cancelled.
+        self._loop.add_reader(self._listener, self._accept)
         await self._stopping.wait()
-        tasks = [accepting, *self._tasks.values()]
+        self._loop.remove_reader(self._listener)
+        tasks = list(self._tasks.values())
         for each in tasks:
             each.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        # Of those whose task was cancelled before its first step, too.
+        for connection in self._connections.values():
+            connection.close()
 
-    async def _accept(self) -> None:
-        while True:
-            sock, _ = await self._loop.sock_accept(self._listener)
-            self.accepted_connections += 1
-            connection = Connection(self.accepted_connections, sock)
-            self._connections[connection.id] = connection
-            self.peak_connections = max(self.peak_connections, len(self._connections))
-            self._tasks[connection.id] = asyncio.ensure_future(self._converse(connection))
-            self.changed()
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        sock.setblocking(False)
+        self.accepted_connections += 1
+        connection = Connection(self.accepted_connections, sock)
+        self._connections[connection.id] = connection
+        self.peak_connections = max(self.peak_connections, len(self._connections))
+        self._tasks[connection.id] = asyncio.ensure_future(self._converse(connection))
+        self.changed()
 
     async def _converse(self, connection: Connection) -> None:
         try:
