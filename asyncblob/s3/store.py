@@ -39,6 +39,8 @@ _REQUESTS_IN_FLIGHT = 64
 """Parts in flight of all transfers of a store together, or `Options.concurrency` if that is more: each is a connection,
 and a hundred transfers of 16 parts each would be more connections than a process may have descriptors."""
 
+_EPOCH = datetime.fromtimestamp(0, UTC)
+
 _FILE_THREADS = 8
 """Worker threads that read and write files. They work for a millisecond at a time, and let go of the interpreter lock
 while they do: more than a few beside two to eight cores only wait."""
@@ -287,9 +289,9 @@ class S3Blob(Blob):
         full = response.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT"
         found = response.get("ChecksumCRC64NVME", "")
         return BlobStat(
-            key=key,
+            key=key.removeprefix("/"),
             size=response["ContentLength"],
-            modified=response.get("LastModified") or datetime.fromtimestamp(0, UTC),
+            modified=response.get("LastModified", _EPOCH).astimezone(UTC),
             etag=str(response.get("ETag", "")),
             checksum=f"crc64nvme:{found}" if found and full else "",
             metadata=MappingProxyType(dict(response.get("Metadata", {}))),

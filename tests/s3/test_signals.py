@@ -201,7 +201,8 @@ async def test_broken_uploads_are_sent_again_on_a_fresh_connection(
 ) -> None:
     """A request that broke in the middle is made again, on another connection."""
     operation = "PutObject" if size < PART else "UploadPart"
-    fault_server.fail(operation, fault)
+    # Not the last part, which is shorter than where some of the faults strike.
+    fault_server.fail(operation, fault, when=lambda each: each.part_number in (None, 1))
     path = make_file(size)
     async with open_at(fault_server) as store:
         info = await store.upload(path, "k")
