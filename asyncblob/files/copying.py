@@ -22,9 +22,10 @@ __all__ = ["Meter", "copy_file", "hash_file"]
 # the calls themselves cost nothing.
 _COPY_CHUNK_BYTES = 8 * 1024**2
 
-# What is read at once for copying or hashing: it stays in the cache, and is large enough that the interpreter lock,
-# which every read and every update gives back and takes again, is not fought over.
-_BUFFER_BYTES = 1024**2
+# What is read at once for copying or hashing: it stays in a core's own cache, where hashing it is up to a tenth quicker
+# than from the shared one, and is large enough that the interpreter lock, which every read and every update gives back
+# and takes again, is not fought over.
+_BUFFER_BYTES = 128 * 1024
 
 # A thread costs about 100 microseconds to start and to join: as much as hashing 150 KB.
 _FOLLOW_FROM_BYTES = 1024**2
@@ -41,7 +42,7 @@ def copy_file(
 ) -> str:
     """Copy the first `size` bytes of a file to an empty file, and hash the copy.
 
-    Needs at most two buffers of 1 MiB, whatever the size.
+    Needs at most two buffers of 128 KiB, whatever the size.
 
     Args:
         source_fd: A file open for reading.

@@ -41,7 +41,7 @@ class LocalFileBlob(Blob):
     that is killed at any instant leaves every key as it was or as it was to be, whole. (A writer of the Go package
     keeps no such order: beside one, a reader may have to look again.)
 
-    Memory: at most 8 transfers run at once, more wait; each holds up to two buffers of 1 MiB, whatever the file's
+    Memory: at most 8 transfers run at once, more wait; each holds up to two buffers of 128 KiB, whatever the file's
     size, so 16 MiB in all.
 
     Make one with `LocalFileBlob.open`.
