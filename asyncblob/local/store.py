@@ -42,7 +42,7 @@ class LocalFileBlob(Blob):
     keeps no such order: beside one, a reader may have to look again.)
 
     Memory: at most 8 transfers run at once, more wait; each holds up to two buffers of 128 KiB, whatever the file's
-    size, so 16 MiB in all.
+    size, so 2 MiB in all.
 
     Make one with `LocalFileBlob.open`.
 
