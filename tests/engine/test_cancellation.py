@@ -265,6 +265,7 @@ async def test_a_cancelled_task_group_waits_for_its_children(interrupt: Interrup
 async def test_a_cancellation_wins_over_errors_of_the_children(interrupt: Interruption) -> None:
     """A child that fails while it is cancelled doesn't hide that the caller was cancelled."""
     begun = asyncio.Event()
+    raised: list[BaseException] = []
 
     async def fail_when_cancelled() -> None:
         begun.set()
@@ -274,10 +275,15 @@ async def test_a_cancellation_wins_over_errors_of_the_children(interrupt: Interr
             raise ArithmeticError
 
     async def body() -> None:
-        async with task_group() as group:
-            group.start_soon(fail_when_cancelled)
+        try:
+            async with task_group() as group:
+                group.start_soon(fail_when_cancelled)
+        except BaseException as error:
+            raised.append(error)
+            raise
 
     await interrupt(body, begun, nothing)
+    assert [type(error) for error in raised] == [asyncio.CancelledError]
 
 
 async def test_the_first_error_is_raised_as_itself_when_the_siblings_have_ended() -> None:

@@ -224,6 +224,7 @@ async def test_a_cancellation_wins_over_a_failing_part(interrupt: Interruption) 
     """A part that fails because it was cancelled doesn't hide the cancellation."""
     _, budget, share = make(0)
     begun = asyncio.Event()
+    raised: list[BaseException] = []
 
     async def work(number: int) -> None:
         begun.set()
@@ -232,10 +233,18 @@ async def test_a_cancellation_wins_over_a_failing_part(interrupt: Interruption) 
         finally:
             raise ArithmeticError
 
+    async def body() -> None:
+        try:
+            await run_parts([1, 2], work, share=share, memory_bytes=one)
+        except BaseException as error:
+            raised.append(error)
+            raise
+
     async def then() -> None:
         pass
 
-    await interrupt(lambda: run_parts([1, 2], work, share=share, memory_bytes=one), begun, then)
+    await interrupt(body, begun, then)
+    assert [type(error) for error in raised] == [asyncio.CancelledError]
     check_all_back(budget, share)
 
 

@@ -264,7 +264,7 @@ async def test_closing_ends_what_runs(
 
 
 async def test_cancelled_opening_leaves_nothing(tmp_path: Path, seam: Seam) -> None:
-    """Opening can be cancelled while the directory is made."""
+    """Opening can be cancelled while the directory is made: nothing is open, and that directory is all there is."""
     gate = Gate(lambda step: step.name == "make_directory")
     seam.before_each(gate)
 
@@ -273,3 +273,4 @@ async def test_cancelled_opening_leaves_nothing(tmp_path: Path, seam: Seam) -> N
 
     async with no_leaks():
         await _by_cancel(call, gate)
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["store"]

@@ -72,9 +72,12 @@ async def test_chain_of_symlinks_that_leads_out_is_refused(
     """Links to links are resolved to the end."""
     (root / "a").mkdir()
     (root / "a" / "one").symlink_to("../two")
-    (root / "two").symlink_to("three/../three")
+    (root / "two").symlink_to("a/../three")
     (root / "three").symlink_to(tmp_path)
+    assert (root / "a" / "one" / "old").samefile(old.path)
     await _refused(store, "a/one/old", tmp_path, old)
+    assert old.path.read_bytes() == old.content
+    assert sorted(os.listdir(tmp_path)) == ["old", "store"]
 
 
 async def test_symlink_within_the_store_is_followed(

@@ -559,8 +559,10 @@ async def test_the_url_s_endpoint_wins_over_the_environment_s(
     """AWS_ENDPOINT_URL doesn't divert a store whose URL names its service."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    path = make_file(10)
     async with open_at(fault_server) as store:
-        await store.upload(make_file(10), "k")
+        await store.upload(path, "k")
+    assert await fault_server.get("k") == path.read_bytes()
 
 
 KEYS = [
@@ -649,7 +651,8 @@ async def test_reading_ahead_does_not_wait_for_digests(
     fault_server.fail("PutObject", stall)
     slow = make_file(20)
     async with open_at(fault_server) as opened:
-        first = asyncio.create_task(opened.upload(make_file(PART), "first"))
+        source = make_file(PART)
+        first = asyncio.create_task(opened.upload(source, "first"))
         await stall.wait_reached()
         others = [asyncio.create_task(opened.upload(slow, f"slow{each}")) for each in range(20)]
         await digesting.wait()
@@ -657,9 +660,11 @@ async def test_reading_ahead_does_not_wait_for_digests(
         try:
             async with asyncio.timeout(3):
                 await first
+            assert not any(each.done() for each in others)
         finally:
             go_on.set()
             await asyncio.gather(*others)
+    assert await fault_server.get("first") == source.read_bytes()
 
 
 async def test_an_uplink_that_moves_in_jerks_is_not_silence(

@@ -168,11 +168,12 @@ def test_command_result_exit_code() -> None:
     assert CommandResult("out", "err", 1).exit_code == 1
 
 
-def check_metadata_field(index: int, name: str, value: object) -> None:
-    """A field has this place in the type, and this place, name and value in the JSON."""
+def json_field(index: int) -> tuple[str, object]:
+    """The name and the value of a field of `METADATA` in the JSON. It has the same place in the type, and is read."""
+    name, value = list(json.loads(METADATA.to_json()).items())[index]
     assert field_names(FileMetadata)[index] == name
-    assert list(json.loads(METADATA.to_json()).items())[index] == (name, value)
     assert getattr(FileMetadata.from_json(json.dumps({name: value})), name) == value
+    return name, value
 
 
 def test_file_metadata_key() -> None:
@@ -181,7 +182,7 @@ def test_file_metadata_key() -> None:
     Go::
         Key string `json:"key"` // Original cache key
     """
-    check_metadata_field(0, "key", "a/b")
+    assert json_field(0) == ("key", "a/b")
 
 
 def test_file_metadata_size() -> None:
@@ -190,7 +191,7 @@ def test_file_metadata_size() -> None:
     Go::
         Size int64 `json:"size"` // File size in bytes
     """
-    check_metadata_field(1, "size", 3)
+    assert json_field(1) == ("size", 3)
     assert FileMetadata.from_json(json.dumps({"size": 2**63 - 1})).size == 2**63 - 1
 
 
@@ -200,7 +201,7 @@ def test_file_metadata_mod_time() -> None:
     Go::
         ModTime string `json:"mod_time"` // Original modification time (RFC3339Nano)
     """
-    check_metadata_field(2, "mod_time", "2025-12-16T10:11:12.123456789Z")
+    assert json_field(2) == ("mod_time", "2025-12-16T10:11:12.123456789Z")
     assert METADATA.mtime_ns == 1765879872123456789
 
 
@@ -210,7 +211,7 @@ def test_file_metadata_mode() -> None:
     Go::
         Mode string `json:"mode"` // Original file permissions (octal)
     """
-    check_metadata_field(3, "mode", "0644")
+    assert json_field(3) == ("mode", "0644")
     assert METADATA.permissions == 0o644
 
 
@@ -220,7 +221,7 @@ def test_file_metadata_sha256() -> None:
     Go::
         SHA256 string `json:"sha256,omitempty"` // SHA256 checksum for integrity verification
     """
-    check_metadata_field(4, "sha256", "ab" * 32)
+    assert json_field(4) == ("sha256", "ab" * 32)
     without = dataclasses.replace(METADATA, sha256="")
     assert "sha256" not in json.loads(without.to_json())
     assert FileMetadata.from_json(without.to_json()) == without
@@ -232,7 +233,7 @@ def test_file_metadata_created_at() -> None:
     Go::
         CreatedAt string `json:"created_at"` // Timestamp when cached (RFC3339Nano)
     """
-    check_metadata_field(5, "created_at", "2025-12-16T10:11:13Z")
+    assert json_field(5) == ("created_at", "2025-12-16T10:11:13Z")
 
 
 def test_file_metadata_version() -> None:
@@ -241,7 +242,7 @@ def test_file_metadata_version() -> None:
     Go::
         Version int `json:"version"` // Metadata schema version
     """
-    check_metadata_field(6, "version", 1)
+    assert json_field(6) == ("version", 1)
     assert len(field_names(FileMetadata)) == 7
 
 
