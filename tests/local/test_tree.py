@@ -235,6 +235,28 @@ async def test_second_process_that_swaps_directories_leads_nobody_out(
     assert temp_files(root / "dir") == []
 
 
+def test_directory_that_is_swapped_many_times_while_it_is_looked_up_is_found(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was a link a moment ago and is a directory again is no loop of symlinks, however often that happens."""
+    (root / "dir").mkdir(parents=True)
+    swaps = 100
+    child = Directory.child
+
+    def swapped(directory: Directory, name: str) -> Directory:
+        nonlocal swaps
+        if swaps:
+            swaps -= 1
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        return child(directory, name)
+
+    monkeypatch.setattr(Directory, "child", swapped)
+    place = tree.find(str(root), ("dir", "key"))
+    assert swaps == 0
+    assert place.path == str(root / "dir" / "key")
+    place.close()
+
+
 async def test_without_directory_descriptors_the_resolved_path_is_compared(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: LocalFileBlob
 ) -> None:
