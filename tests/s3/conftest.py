@@ -14,6 +14,7 @@ from tests.support.endpoint import S3Endpoint
 
 MIB = 2**20
 PART = 5 * MIB
+THREE_PARTS = 2 * PART + 12_345
 
 # Nothing here is near its limit in a test that goes well; in one that doesn't, it ends soon.
 QUICK: dict[str, object] = {

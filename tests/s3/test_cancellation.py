@@ -13,11 +13,9 @@ import pytest
 
 from asyncblob import errors
 from asyncblob.s3 import S3Blob
-from tests.s3.conftest import MIB, PART, MakeFile, OpenStore
+from tests.s3.conftest import MIB, PART, THREE_PARTS, MakeFile, OpenStore
 from tests.support.fault_server import CONNECT, Fault, FaultServer, Stall, access_denied
 from tests.support.invariants import no_leaks, temp_files
-
-THREE_PARTS = 2 * PART + 12_345
 
 UPLOAD_STAGES = {
     "connecting": (CONNECT, Stall("accept")),

@@ -12,10 +12,8 @@ from pathlib import Path
 import pytest
 
 from asyncblob import errors
-from tests.s3.conftest import MIB, PART, MakeFile, OpenStore
+from tests.s3.conftest import MIB, PART, THREE_PARTS, MakeFile, OpenStore
 from tests.support.weed import Weed
-
-THREE_PARTS = 2 * PART + 12_345
 
 LARGE_TRANSFER = """
 import asyncio, json, pathlib, re, resource, sys

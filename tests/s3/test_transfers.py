@@ -6,7 +6,6 @@ import asyncio
 import os
 from datetime import UTC
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,13 +13,9 @@ from asyncblob import Progress, errors
 from asyncblob.s3 import Options, S3Blob, crc
 from asyncblob.s3.dataplane import FileSlice
 from asyncblob.s3.file_work import read_hop
-from tests.s3.conftest import MIB, PART, MakeFile, OpenStore
-from tests.support.endpoint import S3Endpoint
-from tests.support.fault_server import Corrupt, FaultServer, Hook, Split, Stall, Trickle
+from tests.s3.conftest import MIB, PART, THREE_PARTS, MakeFile, OpenStore
+from tests.support.fault_server import Corrupt, FaultServer, Hook, Split
 from tests.support.invariants import temp_files
-
-THREE_PARTS = 2 * PART + 12_345
-
 
 # Requests
 
@@ -263,70 +258,6 @@ async def test_replies_in_single_bytes_are_understood(
         await store.upload(data, "k")
         await store.download("k", tmp_path / "out")
     assert (tmp_path / "out").read_bytes() == data.read_bytes()
-
-
-# Time-outs
-
-
-@pytest.mark.parametrize(
-    ("operation", "stall"),
-    [
-        ("UploadPart", Stall("headers")),
-        ("UploadPart", Stall("body", after=MIB)),
-        ("UploadPart", Stall("reply")),
-        ("GetObject", Stall("headers")),
-        ("GetObject", Stall("response", after=MIB)),
-    ],
-    ids=["upload, head", "upload, body", "upload, reply", "download, head", "download, body"],
-)
-async def test_silence_is_given_up_and_tried_again(
-    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, tmp_path: Path, operation: str, stall: Stall
-) -> None:
-    """A connection on which nothing moves for the time-out is dropped, and its part moved over another."""
-    stall = Stall(stall.at, after=stall.after)
-    data = make_file(PART + 3 * MIB)
-    await fault_server.put("k", data.read_bytes())
-    fault_server.fail(operation, stall)
-    async with open_at(fault_server, connect_timeout="0.5", first_byte_timeout="0.5", silence_timeout="0.75") as store:
-        if operation == "UploadPart":
-            info = await store.upload(data, "k2")
-            assert await fault_server.get("k2") == data.read_bytes()
-        else:
-            info = await store.download("k", tmp_path / "out")
-            assert (tmp_path / "out").read_bytes() == data.read_bytes()
-    assert stall.reached == 1
-    assert info.retries >= 1  # more where the machine is so busy that other requests are silent too
-
-
-@pytest.mark.parametrize("direction", ["request", "response"])
-async def test_a_slow_transfer_that_progresses_is_never_ended(
-    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, tmp_path: Path, direction: Any
-) -> None:
-    """A transfer that takes many times the silence time-out goes on for as long as bytes move."""
-    size = 2 * MIB
-    data = make_file(size)
-    await fault_server.put("k", data.read_bytes())
-    fault_server.fail("*", Trickle(size // 20, 0.06, direction=direction), times=None)
-    async with open_at(fault_server, silence_timeout="0.5", first_byte_timeout="0.5") as store:
-        if direction == "request":
-            info = await store.upload(data, "k2")
-        else:
-            info = await store.download("k", tmp_path / "out")
-    assert info.retries == 0
-    assert info.duration > 1.0
-
-
-async def test_an_endpoint_that_nobody_listens_at_is_a_transfer_error(open_at: OpenStore, make_file: MakeFile) -> None:
-    """No connection at all is a `TransferError` after the attempts."""
-    import socket
-
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        endpoint = S3Endpoint(f"http://127.0.0.1:{unused.getsockname()[1]}")
-        async with open_at(endpoint, max_attempts=2) as store:
-            with pytest.raises(errors.TransferError) as caught:
-                await store.upload(make_file(10), "k")
-    assert caught.value.attempts == 2
 
 
 # Sources

@@ -1,0 +1,101 @@
+"""What the caller's files do to a transfer: they can't be read or written, or only seem to be empty."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asyncblob import errors
+from asyncblob.files import positional
+from asyncblob.s3 import file_work
+from tests.s3.conftest import MIB, PART, THREE_PARTS, MakeFile, OpenStore
+from tests.support.fault_server import FaultServer
+from tests.support.invariants import no_leaks, temp_files
+
+
+@pytest.mark.parametrize("checksum", ["auto", "none"])
+@pytest.mark.parametrize("size", [2 * MIB, THREE_PARTS], ids=["put", "multipart"])
+async def test_a_source_that_cannot_be_read_is_named(
+    fault_server: FaultServer,
+    open_at: OpenStore,
+    make_file: MakeFile,
+    monkeypatch: pytest.MonkeyPatch,
+    size: int,
+    checksum: str,
+) -> None:
+    """EIO in the middle of a source is the plain `OSError`, with the file's name."""
+    path = make_file(size)
+
+    def broken(fd: int, *arguments: Any) -> Any:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(file_work, "read_into", broken)
+    monkeypatch.setattr(file_work, "read_at", broken)
+    async with open_at(fault_server, checksum=checksum) as store:
+        with pytest.raises(OSError, match=path.name) as caught:
+            await store.upload(path, "k")
+    assert not isinstance(caught.value, errors.BlobError)
+    assert (caught.value.errno, caught.value.filename) == (errno.EIO, str(path))
+    assert await fault_server.live_uploads() == []
+    assert await fault_server.get_or_none("k") is None
+
+
+@pytest.mark.parametrize("offset", [0, PART], ids=["first range", "second range"])
+async def test_a_destination_that_cannot_be_written_is_named(
+    fault_server: FaultServer,
+    open_at: OpenStore,
+    make_file: MakeFile,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    offset: int,
+) -> None:
+    """ENOSPC in the middle of a download is the plain `OSError`, with the destination's name."""
+    await fault_server.put("k", make_file(THREE_PARTS).read_bytes())
+    write = positional.write_at
+
+    def full(fd: int, data: bytes, at: int) -> None:
+        if at >= offset:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(fd, data, at)
+
+    monkeypatch.setattr(file_work, "write_at", full)
+    destination = tmp_path / "out"
+    async with no_leaks(fault_server), open_at(fault_server) as store:
+        with pytest.raises(OSError, match="out") as caught:
+            await store.download("k", destination)
+    assert not isinstance(caught.value, errors.BlobError)
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(destination))
+    assert not destination.exists()
+    assert temp_files(tmp_path) == []
+
+
+async def test_a_file_that_only_seems_to_be_empty_is_not_published(
+    fault_server: FaultServer, open_at: OpenStore
+) -> None:
+    """What /proc makes up as it is read has the size 0: nothing is published instead of it."""
+    async with open_at(fault_server) as store:
+        with pytest.raises(errors.BlobChangedError):
+            await store.upload("/proc/self/status", "k")
+    assert await fault_server.get_or_none("k") is None
+
+
+async def test_an_empty_source_that_grows_is_not_published(
+    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that was empty when it was opened, and is not any more, fails the upload."""
+    path = make_file(0)
+    original = file_work.digest_slice
+
+    async def digest(*arguments: Any, **options: Any) -> Any:
+        path.write_bytes(b"x")
+        return await original(*arguments, **options)
+
+    monkeypatch.setattr("asyncblob.s3.plain.digest_slice", digest)
+    async with open_at(fault_server) as store:
+        with pytest.raises(errors.BlobChangedError):
+            await store.upload(path, "k")
+    assert await fault_server.get_or_none("k") is None
