@@ -1,4 +1,4 @@
-"""The command line: ``python -m benchmarks SCENARIO…|all|plot``."""
+"""The command line: ``python -m benchmarks SCENARIO|GROUP|all|list|plot``."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ from benchmarks.peers import OURS, PEERS
 from benchmarks.plot import draw
 from benchmarks.results import Results
 from benchmarks.runner import RunError, Runner
-from benchmarks.scenarios import SCENARIOS
+from benchmarks.scenarios import SCENARIOS, choose
+from benchmarks.scenarios.base import Scenario
 from benchmarks.servers import SERVERS
 from benchmarks.servers.base import Server
 from benchmarks.table import as_markdown
-from benchmarks.workbench import ContentError, Workbench
+from benchmarks.workbench import ContentError, Sizes, Workbench
 
 __all__ = ["main"]
 
@@ -40,7 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure or plot; returns the exit status."""
     told = _parser().parse_args(arguments)
     try:
-        if told.command == "plot":
+        if told.command == "list":
+            print(_listing(), end="")
+        elif told.command == "plot":
             with open(told.results, encoding="utf-8") as file:
                 draw(Results.from_json(file.read()), told.out)
         else:
@@ -62,11 +65,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(told: argparse.Namespace) -> None:
-    scenarios = list(SCENARIOS.values()) if told.command == "all" else [SCENARIOS[told.command]]
+    scenarios = choose()[told.command]
     with _serving(told) as server, tempfile.TemporaryDirectory(prefix="asyncblob-bench-", dir=told.directory) as files:
-        target, settings = _target(server.url, told)
+        target, settings = _target(server, told)
         results = Results(machine.facts(), _run_facts(told, server, settings))
-        bench = Workbench(server, target, files, told.size_mb * MIB)
+        sizes = Sizes(
+            file_bytes=told.size_mb * MIB,
+            large_bytes=told.large_mb * MIB,
+            small_count=told.count,
+            many_count=told.many,
+            many_bytes=told.many_mb * MIB,
+        )
+        bench = Workbench(server, target, files, sizes)
         with contextlib.closing(bench):
             runner = Runner(
                 bench=bench,
@@ -94,14 +104,14 @@ def _serving(told: argparse.Namespace) -> Iterator[Server]:
         endpoint = dict(parse_qsl(parts.query)).get("endpoint", "AWS")
         yield Server(title=f"s3://{parts.netloc} at {endpoint}", url=told.url)
     else:
-        with SERVERS[told.server](told.directory) as server:
+        with SERVERS[told.server](told.directory, tls=told.tls) as server:
             yield server
 
 
-def _target(url: str, told: argparse.Namespace) -> tuple[Target, Settings]:
+def _target(server: Server, told: argparse.Namespace) -> tuple[Target, Settings]:
     """Where to, below a prefix that nobody else uses, and how."""
-    parts = urlsplit(url)
-    parameters = dict(parse_qsl(parts.query, keep_blank_values=True))
+    parts = urlsplit(server.url)
+    parameters = dict(parse_qsl(f"{parts.query}&{told.options}", keep_blank_values=True))
     chosen = {name: str(getattr(told, name)) for name in _CHOSEN if getattr(told, name)}
     chosen = {name: parameters.pop(name) for name in _CHOSEN if name in parameters} | chosen
     path = f"{parts.path.rstrip('/')}/asyncblob-bench-{uuid.uuid4().hex[:12]}"
@@ -116,6 +126,7 @@ def _target(url: str, told: argparse.Namespace) -> tuple[Target, Settings]:
         region=options.region,
         path_style=options.use_path_style,
         profile=options.profile,
+        authority=server.authority or os.environ.get("AWS_CA_BUNDLE", ""),
     )
     settings = Settings(
         concurrency=options.concurrency or plan.concurrency,
@@ -130,6 +141,7 @@ def _target(url: str, told: argparse.Namespace) -> tuple[Target, Settings]:
 def _run_facts(told: argparse.Namespace, server: Server, settings: Settings) -> dict[str, str]:
     return {
         "server": server.title,
+        **({"options": told.options} if told.options else {}),
         "size": f"{told.size_mb} MiB",
         "rounds": f"{told.rounds}, interleaved, after {told.warm_up_rounds} that don't count",
         "parts": f"{settings.part_size_bytes / MIB:g} MiB, {settings.concurrency} at once",
@@ -150,12 +162,28 @@ def _environment(server: Server) -> dict[str, str]:
     return {**clean, **nowhere, "AWS_EC2_METADATA_DISABLED": "true", **server.environment}
 
 
+def _listing() -> str:
+    """Scenarios, groups, servers and peers, and what each peer lacks here."""
+    names = choose()
+    lines = ["scenarios:"]
+    for name, scenarios in names.items():
+        lines.append(f"  {name}: {_what(name, scenarios)}")
+    lines += [f"servers: {', '.join(sorted(SERVERS))}", "peers:"]
+    for name, peer in PEERS.items():
+        lines.append(f"  {name}: {peer.why_missing() or peer.title}")
+    return "\n".join(lines) + "\n"
+
+
+def _what(name: str, scenarios: Sequence[Scenario]) -> str:
+    return scenarios[0].title if name in SCENARIOS else ", ".join(each.name for each in scenarios)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Compare asyncblob with its peers.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, scenario in SCENARIOS.items():
-        _add_options(commands.add_parser(name, help=f"measure {scenario.title}"))
-    _add_options(commands.add_parser("all", help="measure every scenario"))
+    for name, scenarios in choose().items():
+        _add_options(commands.add_parser(name, help=f"measure {_what(name, scenarios)}"))
+    commands.add_parser("list", help="say which scenarios, servers and peers there are, and what is missing")
     plot = commands.add_parser("plot", help="draw results as an SVG")
     plot.add_argument("results", metavar="RESULTS.json")
     plot.add_argument("out", metavar="OUT.svg")
@@ -168,9 +196,20 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--url", help="a store as S3Blob takes it, s3://bucket/prefix?endpoint=…; credentials from the environment"
     )
     where.add_argument("--server", choices=sorted(SERVERS), default="weed", help="start this one (default: weed)")
+    parser.add_argument("--tls", action="store_true", help="with --server nothing: over TLS")
+    parser.add_argument(
+        "--options",
+        default="",
+        metavar="NAME=VALUE&…",
+        help="more parameters of the URL, for all variants of S3Blob",
+    )
     others = [name for name in PEERS if name != OURS]
     parser.add_argument("--peers", type=_peers, default=others, help=f"of {','.join(others)} (default: all)")
     parser.add_argument("--size-mb", type=_positive, default=512, help="of the file, in MiB (default: 512)")
+    parser.add_argument("--large-mb", type=_positive, default=4096, help="of the file of memory-… and local-… (4096)")
+    parser.add_argument("--count", type=_positive, default=2000, help="of small objects (2000)")
+    parser.add_argument("--many", type=_positive, default=100, metavar="N", help="transfers at once, for many (100)")
+    parser.add_argument("--many-mb", type=_positive, default=16, help="of each of those, in MiB (16)")
     parser.add_argument("--rounds", type=_positive, default=5, help="that count (default: 5)")
     parser.add_argument("--warm-up-rounds", type=int, choices=range(10), default=1, metavar="N", help="before (1)")
     parser.add_argument("--concurrency", type=_positive, default=0, help="parts in flight, for all (S3Blob's own)")

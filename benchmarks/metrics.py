@@ -39,6 +39,14 @@ METRICS = {
         Metric(
             "cpu", "CPU s/GB", lambda it: it.cpu_seconds / it.bytes_moved * GIGABYTE, more_is_better=False, digits=2
         ),
+        Metric("rate", "objects/s", lambda it: it.extra["objects"] / it.seconds, more_is_better=True, digits=0),
+        Metric(
+            "cpu-object",
+            "CPU µs/object",
+            lambda it: it.cpu_seconds / it.extra["objects"] * 1e6,
+            more_is_better=False,
+            digits=0,
+        ),
         Metric("memory", "peak RSS MB", lambda it: it.peak_rss_bytes / MEGABYTE, more_is_better=False, digits=0),
     )
 }

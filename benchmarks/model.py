@@ -22,6 +22,7 @@ class Target:
         region: ``""`` = the environment's or the profile's.
         path_style: Whether the bucket goes into the path.
         profile: The AWS profile; ``""`` = the environment's.
+        authority: Whose certificates to trust, a PEM file; ``""`` = those that the system trusts.
     """
 
     url: str
@@ -31,6 +32,12 @@ class Target:
     region: str
     path_style: bool
     profile: str = ""
+    authority: str = ""
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether the connections are."""
+        return not self.endpoint.startswith("http://")
 
     def key(self, name: str) -> str:
         """The whole key of a name below the prefix."""
@@ -92,9 +99,10 @@ class Sample:
     Attributes:
         bytes_moved: Bytes of content that were moved.
         seconds: Wall-clock time.
-        cpu_user_seconds: In user mode, of the client and of the programs that it ran.
+        cpu_user_seconds: In user mode, of the client's process; of a client that is a program, the program's.
         cpu_system_seconds: In the kernel, of the same.
-        peak_rss_bytes: The largest resident set that the client's process, or a program it ran, had at any time.
+        peak_rss_bytes: The largest resident set that the client's process had at any time; of a client that is a
+            program, the program's.
         round: Which round of the comparison the run belongs to, from 1; 0 = a warm-up that doesn't count.
         busy_percent: How busy all cores of the machine were just before the round.
         set: What the peer was told, for the reader.

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 
+from benchmarks.metrics import METRICS
 from benchmarks.model import Job, Sample, Settings, Target
 from benchmarks.peers import OURS, PEERS
 from benchmarks.peers.base import Peer
@@ -69,6 +70,7 @@ class Runner:
         for number in range(1 - self.warm_up_rounds, self.rounds + 1):
             # Each is first in turn: whatever a run leaves behind on the server meets all of them.
             first = number % len(rows)
+            self.bench.keep(is_kept=number <= 0)
             busy = wait_until_quiet(self.patience_seconds)
             for row in rows[first:] + rows[:first]:
                 sample = self._run(scenario, row.peer, number, busy)
@@ -80,7 +82,7 @@ class Runner:
     def _choose(self, scenario: Scenario) -> tuple[list[Peer], dict[str, str]]:
         taking_part = []
         left_out = {}
-        for name in (OURS, *(name for name in self.peers if name != OURS)):
+        for name in scenario.peers or (OURS, *(name for name in self.peers if name != OURS)):
             peer = PEERS[name]
             why = peer.why_missing() if scenario.needs in peer.offers else f"has no {scenario.needs}"
             if why:
@@ -91,12 +93,12 @@ class Runner:
 
     def _run(self, scenario: Scenario, peer: str, number: int, busy: float) -> Sample:
         arguments = scenario.arguments(self.bench, f"{peer}-{number}")
-        job = Job(scenario.name, peer, self.target, self.settings, arguments)
+        job = Job(scenario.name, peer, self.target, scenario.adapt(self.settings), arguments)
         sample = dataclasses.replace(run_in_child(job, self.environment), round=number, busy_percent=busy)
         scenario.check(self.bench, arguments)
-        speed = sample.bytes_moved / 1e6 / sample.seconds
         which = f"round {number}" if number > 0 else "warm-up round"
-        figures = f"{speed:,.0f} MB/s, {sample.cpu_seconds:.2f} s of CPU"
+        metrics = [METRICS[name] for name in scenario.metrics]
+        figures = ", ".join(f"{metric.of(sample):,.{metric.digits}f} {metric.title}" for metric in metrics)
         self.report(f"{scenario.name}, {which}, {peer}: {figures}; the cores were {busy:.0f} % busy before")
         return sample
 

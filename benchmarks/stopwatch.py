@@ -5,12 +5,33 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-__all__ = ["Stopwatch"]
+__all__ = ["Stopwatch", "Usage", "own_usage", "rss_bytes"]
 
-_WHO = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a client has used so far.
+
+    Attributes:
+        user_seconds: Processor time in user mode.
+        system_seconds: The same, in the kernel.
+        peak_rss_bytes: The largest resident set.
+    """
+
+    user_seconds: float
+    system_seconds: float
+    peak_rss_bytes: int
+
+
+def own_usage() -> Usage:
+    """What this process has used."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return Usage(usage.ru_utime, usage.ru_stime, _peak_rss_bytes(usage.ru_maxrss))
 
 
 class Stopwatch:
@@ -18,18 +39,19 @@ class Stopwatch:
 
     Attributes:
         seconds: Wall-clock time.
-        cpu_user_seconds: Of this process and of its children that have ended.
+        cpu_user_seconds: Of the client.
         cpu_system_seconds: The same, in the kernel.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, usage: Callable[[], Usage] = own_usage) -> None:
         self.seconds = 0.0
         self.cpu_user_seconds = 0.0
         self.cpu_system_seconds = 0.0
+        self._usage = usage
 
     def __enter__(self) -> Self:
-        user, system = _cpu_seconds()
-        self.cpu_user_seconds, self.cpu_system_seconds = -user, -system
+        before = self._usage()
+        self.cpu_user_seconds, self.cpu_system_seconds = -before.user_seconds, -before.system_seconds
         self.seconds = -time.perf_counter()
         return self
 
@@ -37,25 +59,12 @@ class Stopwatch:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         self.seconds += time.perf_counter()
-        user, system = _cpu_seconds()
-        self.cpu_user_seconds += user
-        self.cpu_system_seconds += system
-
-    @staticmethod
-    def peak_rss_bytes() -> int:
-        """The largest resident set of this process or of a child that has ended, so far.
-
-        For a peer that is a program of its own this is at least what the Python that starts it takes.
-        """
-        return max(_own_peak_rss_bytes(), _ru_maxrss_bytes(resource.RUSAGE_CHILDREN))
+        after = self._usage()
+        self.cpu_user_seconds += after.user_seconds
+        self.cpu_system_seconds += after.system_seconds
 
 
-def _cpu_seconds() -> tuple[float, float]:
-    usages = [resource.getrusage(who) for who in _WHO]
-    return sum(usage.ru_utime for usage in usages), sum(usage.ru_stime for usage in usages)
-
-
-def _own_peak_rss_bytes() -> int:
+def _peak_rss_bytes(ru_maxrss: int) -> int:
     # Linux carries ru_maxrss across fork and exec, so that of a child is at least its parent's; VmHWM starts anew.
     try:
         with open("/proc/self/status", encoding="ascii") as status:
@@ -64,9 +73,9 @@ def _own_peak_rss_bytes() -> int:
                     return int(line.split()[1]) * 1024
     except OSError:
         pass
-    return _ru_maxrss_bytes(resource.RUSAGE_SELF)
+    return rss_bytes(ru_maxrss)
 
 
-def _ru_maxrss_bytes(who: int) -> int:
-    # Bytes on macOS, KiB elsewhere.
-    return resource.getrusage(who).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+def rss_bytes(ru_maxrss: int) -> int:
+    """`ru_maxrss` in bytes: that is what it is on macOS, and KiB elsewhere."""
+    return ru_maxrss * (1 if sys.platform == "darwin" else 1024)

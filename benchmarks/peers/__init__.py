@@ -10,16 +10,38 @@ OURS = "asyncblob"
 """The peer that the others are compared with; takes part in every comparison."""
 
 _BOTH_WAYS = frozenset({"upload", "download"})
+_ALL = _BOTH_WAYS | {"small", "many", "loop"}
+_NOT_ON_LOOP = _BOTH_WAYS | {"small", "many"}
 
 PEERS = {
     peer.name: peer
     for peer in (
-        Peer(OURS, "asyncblob S3Blob", "benchmarks.peers.s3blob:S3BlobClient", offers=_BOTH_WAYS),
+        Peer(OURS, "asyncblob S3Blob", "benchmarks.peers.s3blob:S3BlobClient", offers=_ALL),
+        Peer(
+            "s3blob-none",
+            "asyncblob S3Blob, checksum=none",
+            "benchmarks.peers.s3blob:UncheckedS3BlobClient",
+            offers=_ALL,
+        ),
+        Peer(
+            "s3blob-plain",
+            "asyncblob S3Blob, data_plane=plain",
+            "benchmarks.peers.s3blob:PlainS3BlobClient",
+            offers=_ALL,
+            options=("data_plane",),
+        ),
+        Peer(
+            "s3blob-wire",
+            "asyncblob S3Blob, data_plane=wire",
+            "benchmarks.peers.s3blob:WireS3BlobClient",
+            offers=_ALL,
+            options=("data_plane",),
+        ),
         Peer(
             "boto3",
             "boto3, set as S3Blob",
             "benchmarks.peers.boto:Boto3Client",
-            offers=_BOTH_WAYS,
+            offers=_NOT_ON_LOOP,
             modules=("boto3", "awscrt"),  # awscrt computes its CRC64NVME
             distributions=("boto3", "botocore", "s3transfer", "urllib3", "awscrt"),
         ),
@@ -30,6 +52,38 @@ PEERS = {
             offers=_BOTH_WAYS,
             modules=("boto3",),
             distributions=("boto3", "botocore", "s3transfer", "urllib3"),
+        ),
+        Peer(
+            "awscrt",
+            "awscrt's S3Client",
+            "benchmarks.peers.crt:CrtClient",
+            offers=_NOT_ON_LOOP,
+            modules=("awscrt",),
+            distributions=("awscrt",),
+        ),
+        Peer(
+            "awscrt-none",
+            "awscrt's S3Client, no checksum",
+            "benchmarks.peers.crt:UncheckedCrtClient",
+            offers=_NOT_ON_LOOP,
+            modules=("awscrt",),
+            distributions=("awscrt",),
+        ),
+        Peer(
+            "obstore",
+            "obstore",
+            "benchmarks.peers.object_store:ObstoreClient",
+            offers=_ALL,
+            modules=("obstore",),
+            distributions=("obstore",),
+        ),
+        Peer(
+            "obstore-none",
+            "obstore, no checksum",
+            "benchmarks.peers.object_store:UncheckedObstoreClient",
+            offers=_ALL,
+            modules=("obstore",),
+            distributions=("obstore",),
         ),
     )
 }

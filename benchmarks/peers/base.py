@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import abc
+import asyncio
+import dataclasses
 import importlib
 import importlib.util
 import os
 import shutil
 import sys
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from benchmarks.model import Settings, Target
+from benchmarks.stopwatch import Usage, own_usage
 
-__all__ = ["Client", "Peer", "find_program"]
+__all__ = ["Client", "LoopClient", "Peer", "find_program", "in_threads", "is_upwards"]
 
 
 class Client(abc.ABC):
@@ -33,6 +38,22 @@ class Client(abc.ABC):
         """Download to a file that isn't there yet; `key` has no prefix yet."""
         raise NotImplementedError
 
+    def put_small(self, directory: str, names: Sequence[str], prefix: str, at_once: int) -> None:
+        """Store small files of a directory at the keys ``prefix/name``, so many at a time."""
+        raise NotImplementedError
+
+    def get_small(self, prefix: str, names: Sequence[str], directory: str, at_once: int) -> None:
+        """Fetch the small objects ``prefix/name`` to new files of a directory, so many at a time."""
+        raise NotImplementedError
+
+    def upload_files(self, directory: str, names: Sequence[str], prefix: str) -> None:
+        """Upload large files of a directory to the keys ``prefix/name``, all at once."""
+        raise NotImplementedError
+
+    def usage(self) -> Usage:
+        """What the client has used so far: this process, unless it is a program of its own."""
+        return own_usage()
+
     @abc.abstractmethod
     def told(self, scenario: str) -> dict[str, str]:
         """What was set, or was done by default, in words: for the reader of the results."""
@@ -40,6 +61,65 @@ class Client(abc.ABC):
     @abc.abstractmethod
     def close(self) -> None:
         """Let go of connections and threads."""
+
+
+class LoopClient(Client):
+    """A client whose transfers run on its caller's asyncio loop.
+
+    Attributes:
+        runner: The loop.
+    """
+
+    def __init__(self, target: Target, settings: Settings) -> None:
+        super().__init__(target, settings)
+        self.runner = asyncio.Runner()
+
+    @abc.abstractmethod
+    async def upload_on_loop(self, path: str, key: str) -> None:
+        """As `upload`."""
+
+    @abc.abstractmethod
+    async def download_on_loop(self, key: str, path: str) -> None:
+        """As `download`."""
+
+    def upload(self, path: str, key: str) -> None:
+        self.runner.run(self.upload_on_loop(path, key))
+
+    def download(self, key: str, path: str) -> None:
+        self.runner.run(self.download_on_loop(key, path))
+
+    def upload_files(self, directory: str, names: Sequence[str], prefix: str) -> None:
+        async def all_of_them() -> None:
+            await asyncio.gather(
+                *(self.upload_on_loop(os.path.join(directory, name), f"{prefix}/{name}") for name in names)
+            )
+
+        self.runner.run(all_of_them())
+
+    def each(self, call: Callable[[str], Awaitable[object]], names: Iterable[str], at_once: int) -> None:
+        """Run the loop until a call for each name has ended, so many at a time."""
+        left = iter(names)
+
+        async def work() -> None:
+            for name in left:
+                await call(name)
+
+        async def all_of_them() -> None:
+            await asyncio.gather(*(work() for _ in range(at_once)))
+
+        self.runner.run(all_of_them())
+
+
+def is_upwards(scenario: str) -> bool:
+    """Whether a scenario, by its name, uploads: what is true of checksums differs."""
+    return scenario in ("upload", "small-put", "many") or scenario.endswith("-up")
+
+
+def in_threads(call: Callable[[str], object], names: Iterable[str], at_once: int) -> None:
+    """Make a call for each name, in so many threads."""
+    with ThreadPoolExecutor(at_once) as threads:
+        for _ in threads.map(call, names):
+            pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +134,7 @@ class Peer:
         modules: What must be importable.
         programs: What must be on PATH, or beside this Python.
         distributions: Whose versions the results name.
+        options: Fields that asyncblob's `Options` must have.
     """
 
     name: str
@@ -63,12 +144,20 @@ class Peer:
     modules: tuple[str, ...] = ()
     programs: tuple[str, ...] = ()
     distributions: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
 
     def why_missing(self) -> str:
         """Why it can't be run here; ``""`` = it can."""
         missing = [name for name in self.modules if importlib.util.find_spec(name) is None]
         missing += [name for name in self.programs if find_program(name) is None]
-        return f"not installed: {', '.join(missing)}" if missing else ""
+        if missing:
+            return f"not installed: {', '.join(missing)}"
+        if self.options:
+            from asyncblob import Options  # not in the child of another peer: it would count as that one's memory
+
+            known = {field.name for field in dataclasses.fields(Options)}
+            missing = [name for name in self.options if name not in known]
+        return f"this asyncblob has no {', '.join(missing)} parameter" if missing else ""
 
     def open(self, target: Target, settings: Settings) -> Client:
         """Open the client."""

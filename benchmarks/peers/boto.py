@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Sequence
 from typing import Any
 
 import boto3  # type: ignore[import-untyped]  # its stubs are a large package of their own
-from boto3.s3.transfer import TransferConfig  # type: ignore[import-untyped]
+from boto3.s3.transfer import TransferConfig, create_transfer_manager  # type: ignore[import-untyped]
 from botocore.config import Config
 
 from benchmarks.model import MIB, Settings, Target
-from benchmarks.peers.base import Client
+from benchmarks.peers.base import Client, in_threads, is_upwards
 
 __all__ = ["Boto3Client", "DefaultBoto3Client"]
 
@@ -27,6 +30,7 @@ class DefaultBoto3Client(Client):
             "s3",
             region_name=target.region or None,
             endpoint_url=target.endpoint or None,
+            verify=target.authority or None,
             config=Config(**self.client_config()),
         )
         self._transfer = self.transfer_config()
@@ -63,16 +67,19 @@ class DefaultBoto3Client(Client):
 
     def told(self, scenario: str) -> dict[str, str]:
         config: Any = self._transfer
-        encrypted = not self.target.endpoint.startswith("http://")
         return {
             "settings": "its defaults",
             "parts": f"of {config.multipart_chunksize / MIB:g} MiB, {config.max_request_concurrency} at once",
-            "payload": "unsigned" if encrypted else "signed",
-            "checksum": "crc32" if scenario == "upload" else "none",
+            "payload": "unsigned" if self.target.is_encrypted else "signed",
+            "checksum": "crc32" if is_upwards(scenario) else "none",
         }
 
     def close(self) -> None:
         self._client.close()
+
+
+_MOST_CONNECTIONS = 64
+"""Of all transfers together where there are many: as many parts as an S3Blob has in flight then."""
 
 
 class Boto3Client(DefaultBoto3Client):
@@ -81,12 +88,54 @@ class Boto3Client(DefaultBoto3Client):
     ``max_concurrency``, with a pool of connections to match, is what its guide turns for speed:
     https://boto3.amazonaws.com/v1/documentation/api/latest/guide/s3.html
     It asks for checksums on downloads too, but S3 sends none with a range, so it compares nothing.
+
+    Small objects are put and got in threads by `put_object` and `get_object`: `upload_file` and `download_file` start
+    threads of their own for each. Many files go through one transfer manager, whose threads they share.
     """
+
+    def put_small(self, directory: str, names: Sequence[str], prefix: str, at_once: int) -> None:
+        arguments = self.extra_arguments("upload")
+
+        def put(name: str) -> None:
+            with open(os.path.join(directory, name), "rb") as file:
+                self._client.put_object(
+                    Bucket=self.target.bucket, Key=self.target.key(f"{prefix}/{name}"), Body=file.read(), **arguments
+                )
+
+        in_threads(put, names, at_once)
+
+    def get_small(self, prefix: str, names: Sequence[str], directory: str, at_once: int) -> None:
+        arguments = self.extra_arguments("download")
+
+        def get(name: str) -> None:
+            reply = self._client.get_object(
+                Bucket=self.target.bucket, Key=self.target.key(f"{prefix}/{name}"), **arguments
+            )
+            with contextlib.closing(reply["Body"]) as body, open(os.path.join(directory, name), "xb") as file:
+                file.write(body.read())
+
+        in_threads(get, names, at_once)
+
+    def upload_files(self, directory: str, names: Sequence[str], prefix: str) -> None:
+        transfer = self.transfer_config()
+        transfer.max_request_concurrency = transfer.max_submission_concurrency = _MOST_CONNECTIONS
+        with create_transfer_manager(self._client, transfer) as manager:
+            futures = [
+                manager.upload(
+                    os.path.join(directory, name),
+                    self.target.bucket,
+                    self.target.key(f"{prefix}/{name}"),
+                    extra_args=self.extra_arguments("upload"),
+                )
+                for name in names
+            ]
+            for future in futures:
+                future.result()
 
     def client_config(self) -> dict[str, Any]:
         when = "when_supported" if self.settings.checksum else "when_required"
         return {
-            "max_pool_connections": max(self.settings.concurrency, 10),
+            "max_pool_connections": max(self.settings.concurrency, _MOST_CONNECTIONS),
             "request_checksum_calculation": when,
             "response_checksum_validation": when,
             "s3": {**super().client_config()["s3"], "payload_signing_enabled": self.settings.signs_payload},
@@ -107,7 +156,10 @@ class Boto3Client(DefaultBoto3Client):
         return {"ChecksumAlgorithm": "CRC64NVME"} if operation == "upload" else {"ChecksumMode": "ENABLED"}
 
     def told(self, scenario: str) -> dict[str, str]:
-        checksum = "crc64nvme" if scenario == "upload" else "asked for, none comes with ranges"
+        if is_upwards(scenario):
+            checksum = "crc64nvme"
+        else:
+            checksum = "crc64nvme, where it has it" if scenario == "small-get" else "asked for, none comes with ranges"
         return {
             **super().told(scenario),
             "settings": "as S3Blob",

@@ -6,6 +6,8 @@ import abc
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
+from benchmarks.model import Settings
+
 if TYPE_CHECKING:
     from benchmarks.peers.base import Client
     from benchmarks.stopwatch import Stopwatch
@@ -35,12 +37,20 @@ class Scenario(abc.ABC):
         title: For tables and plots.
         needs: The operation that a peer must offer.
         metrics: The names of what is reported, of `benchmarks.metrics`; peers are compared by the first.
+        group: What the command line calls it together with others; ``""`` = nothing.
+        peers: Those that take part, ours first; none: S3Blob and those that the command line names.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     needs: ClassVar[str]
     metrics: ClassVar[tuple[str, ...]]
+    group: ClassVar[str] = ""
+    peers: ClassVar[tuple[str, ...]] = ()
+
+    def adapt(self, settings: Settings) -> Settings:
+        """How to transfer in this scenario, where that is part of what it measures."""
+        return settings
 
     @abc.abstractmethod
     def prepare(self, bench: Workbench) -> None:

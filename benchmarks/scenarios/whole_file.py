@@ -11,7 +11,7 @@ from benchmarks.scenarios.base import Outcome, Scenario
 if TYPE_CHECKING:
     from benchmarks.peers.base import Client
     from benchmarks.stopwatch import Stopwatch
-    from benchmarks.workbench import Workbench
+    from benchmarks.workbench import Sizes, Workbench
 
 __all__ = ["DownloadFile", "UploadFile"]
 
@@ -20,17 +20,22 @@ _WARM_UP = "warm-up"
 
 
 class _WholeFile(Scenario):
-    """A file of `Workbench.size_bytes`, and a smaller one that opens the connections first."""
+    """A large file, and a smaller one that opens the connections first."""
 
     metrics: ClassVar[tuple[str, ...]] = ("speed", "cpu", "memory")
+    group: ClassVar[str] = "whole-file"
 
     @abc.abstractmethod
     def transfer(self, client: Client, arguments: dict[str, str], what: str) -> None:
         """Transfer the content, or the warm-up."""
 
+    def size_bytes(self, sizes: Sizes) -> int:
+        """The size of the large file."""
+        return sizes.file_bytes
+
     def prepare(self, bench: Workbench) -> None:
-        bench.make_file(_CONTENT, bench.size_bytes)
-        bench.make_file(_WARM_UP, bench.warm_up_bytes)
+        bench.make_file(_CONTENT, self.size_bytes(bench.sizes))
+        bench.make_file(_WARM_UP, bench.sizes.warm_up_bytes)
 
     def clean_up(self, bench: Workbench) -> None:
         for name in (_CONTENT, _WARM_UP):
@@ -60,10 +65,9 @@ class UploadFile(_WholeFile):
         client.upload(arguments[f"{what}-path"], arguments[f"{what}-key"])
 
     def check(self, bench: Workbench, arguments: dict[str, str]) -> None:
-        for name in (_CONTENT, _WARM_UP):
-            bench.check_object(arguments[f"{name}-key"], name)
-            bench.remove_object(arguments[f"{name}-key"])
-        bench.reclaim()
+        names = {arguments[f"{name}-key"]: name for name in (_CONTENT, _WARM_UP)}
+        bench.check_objects(names)
+        bench.remove_objects(names)
 
 
 class DownloadFile(_WholeFile):
@@ -75,14 +79,11 @@ class DownloadFile(_WholeFile):
 
     def prepare(self, bench: Workbench) -> None:
         super().prepare(bench)
-        for name in (_CONTENT, _WARM_UP):
-            bench.put_object(name, bench.path(name))
+        bench.put_objects({name: bench.path(name) for name in (_CONTENT, _WARM_UP)})
 
     def clean_up(self, bench: Workbench) -> None:
         super().clean_up(bench)
-        for name in (_CONTENT, _WARM_UP):
-            bench.remove_object(name)
-        bench.reclaim()
+        bench.remove_objects((_CONTENT, _WARM_UP))
 
     def arguments(self, bench: Workbench, run_name: str) -> dict[str, str]:
         arguments: dict[str, str] = {}

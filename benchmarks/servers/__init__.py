@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import Protocol
 
 from benchmarks.servers.base import Server
+from benchmarks.servers.nothing.start import run_nothing
 from benchmarks.servers.weed import run_weed
 
 __all__ = ["SERVERS"]
 
-SERVERS: dict[str, Callable[[str], AbstractContextManager[Server]]] = {"weed": run_weed}
+
+class _Run(Protocol):
+    def __call__(self, directory: str, *, tls: bool) -> AbstractContextManager[Server]: ...
+
+
+SERVERS: dict[str, _Run] = {"nothing": run_nothing, "weed": run_weed}
 """Each is given a directory for its data, and yields when it answers."""

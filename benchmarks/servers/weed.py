@@ -34,13 +34,16 @@ _DELETION_SECONDS = 1.0
 
 
 @contextmanager
-def run_weed(directory: str) -> Iterator[Server]:
+def run_weed(directory: str, *, tls: bool) -> Iterator[Server]:
     """Run a SeaweedFS whose data are below a directory; they are gone afterwards.
 
     Raises:
         FileNotFoundError: The program isn't installed.
         RuntimeError: It doesn't answer.
+        ValueError: With `tls`: here it is measured over plain HTTP only.
     """
+    if tls:
+        raise ValueError("--tls is for --server nothing, or give another server's https endpoint with --url")
     program = find_program("weed")
     if program is None:
         raise FileNotFoundError("no program 'weed'; install asyncblob[bench]")

@@ -15,6 +15,7 @@ import benchmarks
 from benchmarks.cli import main
 from benchmarks.peers import OURS, PEERS
 from benchmarks.results import Results
+from benchmarks.scenarios import choose
 from benchmarks.table import as_markdown
 from tests.support.weed import Weed
 
@@ -45,9 +46,18 @@ def measure(weed: Weed, directory: Path, *arguments: str) -> dict[str, Any]:
     return results
 
 
+def smoke(directory: Path, *arguments: str) -> dict[str, Any]:
+    out = directory / "results.json"
+    quick = ["--rounds", "1", "--warm-up-rounds", "1", "--size-mb", "11", "--directory", str(directory)]
+    done = run(*arguments, *quick, "--server", "nothing", "--json", str(out))
+    assert done.returncode == 0, done.stderr
+    results: dict[str, Any] = json.loads(out.read_text())
+    return results
+
+
 @pytest.mark.usefixtures("aws_env")
 async def test_a_comparison_both_ways_leaves_figures_and_a_plot_and_nothing_else(weed: Weed, tmp_path: Path) -> None:
-    results = measure(weed, tmp_path, "all", "--concurrency", "2", "--part-size-mb", "5", "--peers", "boto3")
+    results = measure(weed, tmp_path, "whole-file", "--concurrency", "2", "--part-size-mb", "5", "--peers", "boto3")
     assert [each["scenario"] for each in results["comparisons"]] == ["upload", "download"]
     assert results["machine"].keys() >= {"date", "cores", "kernel", "python", "asyncblob"}
     for comparison in results["comparisons"]:
@@ -86,6 +96,32 @@ def test_a_client_that_fails_ends_the_run_with_its_error(
     assert "SignatureDoesNotMatch" in done.stderr
     assert "could not be removed" in done.stderr
     assert [name for name in os.listdir(tmp_path) if "asyncblob" in name] == []
+
+
+def test_a_comparison_on_the_server_that_does_nothing(tmp_path: Path) -> None:
+    """Every kind of scenario runs there, what arrived is checked, and nothing is left behind."""
+    results = smoke(tmp_path, "small", "--count", "40", "--peers", "boto3,awscrt,awscrt-none")
+    assert [each["scenario"] for each in results["comparisons"]] == ["small-put", "small-get"]
+    for comparison in results["comparisons"]:
+        assert comparison["metrics"] == ["rate", "cpu-object", "memory"]
+        assert [row["peer"] for row in comparison["rows"]] == [OURS, "boto3", "awscrt", "awscrt-none"]
+        for row in comparison["rows"]:
+            assert row["samples"][0]["extra"] == {"objects": 40}
+            assert row["summary"]["rate"]["median"] > 0
+    assert [name for name in os.listdir(tmp_path) if "asyncblob" in name] == []
+
+
+def test_the_listing_names_all_that_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    listing = capsys.readouterr().out
+    for name in (*choose(), *PEERS):
+        assert f"\n  {name}: " in listing
+    assert "nothing, weed" in listing
+
+
+def test_tls_is_for_the_server_that_has_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["upload", "--server", "weed", "--tls", "--directory", str(tmp_path)]) == 1
+    assert "--tls is for --server nothing" in capsys.readouterr().err
 
 
 def test_a_peer_that_nobody_knows_is_refused_with_those_that_are_known(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from benchmarks.metrics import METRICS
@@ -15,7 +17,13 @@ def sample(round_: int, seconds: float, *, cpu: float = 1.0, size: int = 2_000_0
 
 def test_units_are_decimal_and_per_gigabyte() -> None:
     one = sample(1, 4.0, cpu=3.0)
-    assert {name: metric.of(one) for name, metric in METRICS.items()} == {"speed": 500.0, "cpu": 1.5, "memory": 50.0}
+    found = {name: METRICS[name].of(one) for name in ("speed", "cpu", "memory")}
+    assert found == {"speed": 500.0, "cpu": 1.5, "memory": 50.0}
+
+
+def test_what_an_object_costs_is_in_objects_per_second_and_microseconds() -> None:
+    one = dataclasses.replace(sample(1, 4.0, cpu=3.0), extra={"objects": 2000})
+    assert {name: METRICS[name].of(one) for name in ("rate", "cpu-object")} == {"rate": 500.0, "cpu-object": 1500.0}
 
 
 def test_a_spread_is_the_median_between_the_extremes() -> None:
