@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
 import anyio
 
-from asyncblob.blob import Blob, BlobStat, Opening, ProgressCallback, StrPath, TransferInfo, megabytes_per_second
+from asyncblob.blob import Blob, BlobStat, Opening, ProgressCallback, StrPath, TransferInfo
 from asyncblob.engine.lifecycle import Lifecycle
+from asyncblob.engine.stopwatch import Stopwatch
 from asyncblob.engine.threads import StopFlag, run_in_thread
 from asyncblob.files.destination import make_directories, sync_parents
 from asyncblob.files.directory import Directory
@@ -212,21 +212,12 @@ class LocalFileBlob(Blob):
     async def _transfer(
         self, run: Callable[[Moving], Downloaded], key: str, progress: ProgressCallback | None
     ) -> TransferInfo:
-        started = time.perf_counter()
+        stopwatch = Stopwatch()
         moving = Moving(progress, key)
         moved = await moving.meter.reporting(
             lambda: run_in_thread(partial(run, moving), limiter=self._transfer_threads, stop=moving.stop)
         )
-        duration = time.perf_counter() - started
-        return TransferInfo(
-            bytes_transferred=moved.size,
-            transfer_speed=megabytes_per_second(moved.size, duration),
-            request_id="",
-            duration=duration,
-            part_count=0,
-            concurrency=0,
-            checksum=f"sha256:{moved.sha256}" if moved.sha256 else "",
-        )
+        return stopwatch.info(moved.size, checksum=f"sha256:{moved.sha256}" if moved.sha256 else "")
 
     async def _quick(self, function: Callable[[StopFlag], T]) -> T:
         stop = StopFlag()

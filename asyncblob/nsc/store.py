@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -13,10 +12,11 @@ from typing import TypeVar
 
 import anyio
 
-from asyncblob.blob import Blob, Opening, ProgressCallback, StrPath, TransferInfo, megabytes_per_second
+from asyncblob.blob import Blob, Opening, ProgressCallback, StrPath, TransferInfo
 from asyncblob.engine.cancellation import finish, task_group
 from asyncblob.engine.lifecycle import Lifecycle
 from asyncblob.engine.progress import ProgressMeter
+from asyncblob.engine.stopwatch import Stopwatch
 from asyncblob.engine.threads import run_in_thread
 from asyncblob.errors import BlobChangedError, BlobError, CommandError, CommandNotFoundError, IntegrityError
 from asyncblob.files.directory import naming
@@ -99,14 +99,14 @@ class NscStore(Blob):
         The file is read by ``nsc``, which publishes it when it has all of it. So when the file is found to have
         changed meanwhile (`BlobChangedError`), a mixture of old and new may be stored; upload it again.
         """
-        started = time.perf_counter()
+        stopwatch = Stopwatch()
         async with self._lifecycle.operation("upload", key):
             name = nsc_key(key)
             path = check_path(file_path, "file_path")
             async with self._source(path) as source:
                 meter = _meter(progress, key, source.size)
                 await meter.reporting(partial(self._upload, source, name, meter))
-            return _transfer_info(source.size, started)
+            return stopwatch.info(source.size)
 
     async def download(self, key: str, dest_path: StrPath, *, progress: ProgressCallback | None = None) -> TransferInfo:
         """Download a file as `Blob.download` describes.
@@ -114,7 +114,7 @@ class NscStore(Blob):
         The length is compared with the one that ``nsc artifact describe`` gives, if it gives one. The file has the
         mode of a new file. It is published atomically, but is not brought to the disk (``fsync``).
         """
-        started = time.perf_counter()
+        stopwatch = Stopwatch()
         async with self._lifecycle.operation("download", key):
             name = nsc_key(key)
             path = check_path(dest_path, "dest_path")
@@ -123,7 +123,7 @@ class NscStore(Blob):
             async with self._pending(path) as pending:
                 meter = _meter(progress, key, None)
                 size = await meter.reporting(partial(self._download, pending, name, meter))
-            return _transfer_info(size, started)
+            return stopwatch.info(size)
 
     async def aclose(self) -> None:
         """Cancel the transfers that still run and wait until their processes have ended."""
@@ -287,15 +287,3 @@ def _meter(progress: ProgressCallback | None, key: str, size: int | None) -> Pro
     meter = ProgressMeter(progress, key, bytes_total=size)
     meter.parts_total = 0  # what parts nsc makes is its own matter
     return meter
-
-
-def _transfer_info(size: int, started: float) -> TransferInfo:
-    seconds = time.perf_counter() - started
-    return TransferInfo(
-        bytes_transferred=size,
-        transfer_speed=megabytes_per_second(size, seconds),
-        request_id="",
-        duration=seconds,
-        part_count=0,
-        concurrency=0,
-    )

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
-from asyncblob.blob import Blob, BlobStat, Opening, ProgressCallback, StrPath, TransferInfo, megabytes_per_second
+from asyncblob.blob import Blob, BlobStat, Opening, ProgressCallback, StrPath, TransferInfo
 from asyncblob.engine.budget import Budget
 from asyncblob.engine.lifecycle import Lifecycle
 from asyncblob.engine.plan import MIB, plan_upload
 from asyncblob.engine.progress import ProgressMeter
 from asyncblob.engine.retry import Decision, RetryPolicy, Verdict
+from asyncblob.engine.stopwatch import Stopwatch
 from asyncblob.errors import BlobNotFoundError, BucketNotFoundError, InvalidURLError
 from asyncblob.files.source import Source
 from asyncblob.keys import check_path, s3_key
 from asyncblob.s3.checksums import ChecksumPolicy
 from asyncblob.s3.connection import Connection
 from asyncblob.s3.context import StoreContext
-from asyncblob.s3.download import Download
+from asyncblob.s3.download import Download, DownloadResult
 from asyncblob.s3.failures import BadReply, ServiceFailure
 from asyncblob.s3.options import Options
 from asyncblob.s3.plain import PlainDataPlane
 from asyncblob.s3.requests import CONTROL_REQUESTS, Requests, Tally
-from asyncblob.s3.upload import Upload
+from asyncblob.s3.upload import Upload, UploadResult
 
 if TYPE_CHECKING:
     from aiobotocore.session import AioSession
@@ -136,7 +136,7 @@ class S3Blob(Blob):
             TransferError: The service or the network failed, again and again.
         """
         async with self._lifecycle.operation("upload", key):
-            begun = time.perf_counter()
+            stopwatch = Stopwatch()
             path = check_path(file_path, "file_path")
             name = s3_key(self.options.prefix, key)
             context = self._context
@@ -156,18 +156,7 @@ class S3Blob(Blob):
             finally:
                 if opened:
                     await context.clean_up_in_thread(opened[0].close)
-            duration = time.perf_counter() - begun
-            return TransferInfo(
-                bytes_transferred=plan.size,
-                transfer_speed=megabytes_per_second(plan.size, duration),
-                request_id=result.request_id,
-                duration=duration,
-                part_count=result.part_count,
-                concurrency=result.concurrency,
-                etag=result.etag,
-                checksum=result.checksum,
-                retries=tally.retries,
-            )
+            return _info(stopwatch, plan.size, result, tally)
 
     async def download(self, key: str, dest_path: StrPath, *, progress: ProgressCallback | None = None) -> TransferInfo:
         """Download an object in parallel ranges, all of one version of it.
@@ -185,24 +174,13 @@ class S3Blob(Blob):
             TransferError: The service or the network failed, again and again.
         """
         async with self._lifecycle.operation("download", key):
-            begun = time.perf_counter()
+            stopwatch = Stopwatch()
             path = check_path(dest_path, "dest_path")
             name = s3_key(self.options.prefix, key)
             tally = Tally()
             meter = ProgressMeter(progress, key)
             result = await meter.reporting(Download(self._context, name, path, meter, tally).run)
-            duration = time.perf_counter() - begun
-            return TransferInfo(
-                bytes_transferred=result.size,
-                transfer_speed=megabytes_per_second(result.size, duration),
-                request_id=result.request_id,
-                duration=duration,
-                part_count=result.part_count,
-                concurrency=result.concurrency,
-                etag=result.etag,
-                checksum=result.checksum,
-                retries=tally.retries,
-            )
+            return _info(stopwatch, result.size, result, tally)
 
     async def stat(self, key: str) -> BlobStat:
         """Look an object up with a HEAD.
@@ -316,3 +294,15 @@ class S3Blob(Blob):
         except BlobNotFoundError:
             return True
         return True
+
+
+def _info(stopwatch: Stopwatch, size: int, result: UploadResult | DownloadResult, tally: Tally) -> TransferInfo:
+    return stopwatch.info(
+        size,
+        request_id=result.request_id,
+        part_count=result.part_count,
+        concurrency=result.concurrency,
+        etag=result.etag,
+        checksum=result.checksum,
+        retries=tally.retries,
+    )
