@@ -1,12 +1,15 @@
 """The commands and their options.
 
-The options that all commands share are taken before the command's name and after it. A command runs in two phases:
-the store works in an event loop, under a `SignalGuard`; then its result is written. Each command returns its exit code.
+The options that all commands share are declared once, and taken before the command's name and after it. A command runs
+in two phases: the store works in an event loop, under a `SignalGuard`; then its result is written. Each command returns
+its exit code.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import inspect
 import os
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Annotated, Any, TypeVar
@@ -62,8 +65,10 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, and
 NoProgress = Annotated[bool, typer.Option("--no-progress", help="No progress bar, even on a terminal.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log to stderr, and show the tracebacks of errors.")]
 
-File = typer.Argument(metavar="FILE", help="A file. If it begins with '-', write it after '--'.", show_default=False)
-Key = typer.Argument(metavar="KEY", help="The blob's key. If it begins with '-', write it after '--'.")
+File = Annotated[
+    str, typer.Argument(metavar="FILE", help="A file. If it begins with '-', write it after '--'.", show_default=False)
+]
+Key = Annotated[str, typer.Argument(metavar="KEY", help="The blob's key. If it begins with '-', write it after '--'.")]
 
 
 @dataclasses.dataclass
@@ -77,7 +82,7 @@ class Session:
     no_progress: bool = False
     verbose: bool = False
 
-    def take(self, *, store: str | None, json: bool, quiet: bool, no_progress: bool, verbose: bool) -> None:
+    def take(self, *, store: str | None, json: bool, quiet: bool, no_progress: bool = False, verbose: bool) -> None:
         """Take the options of one level of the command line; a deeper level's store wins."""
         if store is not None:  # an empty one is an error later: ``--store "$UNSET"`` must not mean the default
             self.store = store
@@ -119,7 +124,7 @@ class Session:
                 report(interrupted.__cause__, verbose=self.verbose)
             complain(f"{operation} interrupted by {interrupted.signal.name}{how}")
             return interrupted.exit_code
-        except Exception as error:  # noqa: BLE001 - reported; nothing but a line and a code leaves the command
+        except Exception as error:  # noqa: BLE001 - not hidden: a line on stderr and a code are how a command fails
             return report(error, verbose=self.verbose)
         for failure in result.errors:
             report(failure, verbose=self.verbose)
@@ -158,20 +163,41 @@ def _common(
     _session(context).take(store=store, json=json, quiet=quiet, no_progress=no_progress, verbose=verbose)
 
 
-@app.command(epilog=EXIT_CODES_HELP)
-def upload(
-    context: typer.Context,
-    file: Annotated[str, File],
-    key: Annotated[str, Key],
-    store: Store = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    no_progress: NoProgress = False,
-    verbose: Verbose = False,
-) -> int:
+_SHARED_OPTIONS = {
+    name: option.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+    for name, option in inspect.signature(_common, eval_str=True).parameters.items()
+    if name not in ("context", "version")
+}
+
+
+def _command(*, has_progress: bool) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Make a command of a function, which gets the session and its own parameters; the options of all are added.
+
+    Args:
+        has_progress: Whether the command may show a progress bar, which ``--no-progress`` switches off.
+    """
+    options = [option for name, option in _SHARED_OPTIONS.items() if has_progress or name != "no_progress"]
+
+    def register(function: Callable[..., int]) -> Callable[..., int]:
+        @functools.wraps(function)
+        def command(context: typer.Context, **arguments: Any) -> int:
+            session = _session(context)
+            session.take(**{option.name: arguments.pop(option.name) for option in options})
+            return function(session, **arguments)
+
+        session, *own = inspect.signature(function, eval_str=True).parameters.values()
+        parameters = [session.replace(name="context", annotation=typer.Context), *own, *options]
+        # This is what typer reads; `wraps` has given the command those of the function.
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return app.command(epilog=EXIT_CODES_HELP)(command)
+
+    return register
+
+
+@_command(has_progress=True)
+def upload(session: Session, file: File, key: Key) -> int:
     """Upload a file, replacing the blob of this key."""
-    session = _session(context)
-    session.take(store=store, json=json, quiet=quiet, no_progress=no_progress, verbose=verbose)
 
     async def body(blobs: Blob) -> TransferInfo:
         with transfer_bar("upload", key, wanted=not (session.no_progress or session.quiet)) as progress:
@@ -180,20 +206,9 @@ def upload(
     return session.perform("upload", body, lambda info: describe_transfer("uploaded", info))
 
 
-@app.command(epilog=EXIT_CODES_HELP)
-def download(
-    context: typer.Context,
-    key: Annotated[str, Key],
-    file: Annotated[str, File],
-    store: Store = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    no_progress: NoProgress = False,
-    verbose: Verbose = False,
-) -> int:
+@_command(has_progress=True)
+def download(session: Session, key: Key, file: File) -> int:
     """Download a blob to a file, replacing it; missing directories are made."""
-    session = _session(context)
-    session.take(store=store, json=json, quiet=quiet, no_progress=no_progress, verbose=verbose)
 
     async def body(blobs: Blob) -> TransferInfo:
         with transfer_bar("download", key, wanted=not (session.no_progress or session.quiet)) as progress:
@@ -202,18 +217,9 @@ def download(
     return session.perform("download", body, lambda info: describe_transfer("downloaded", info))
 
 
-@app.command(epilog=EXIT_CODES_HELP)
-def stat(
-    context: typer.Context,
-    key: Annotated[str, Key],
-    store: Store = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> int:
+@_command(has_progress=False)
+def stat(session: Session, key: Key) -> int:
     """Tell what is known of a blob. With --quiet the exit code alone tells whether it is there."""
-    session = _session(context)
-    session.take(store=store, json=json, quiet=quiet, no_progress=False, verbose=verbose)
 
     async def body(blobs: Blob) -> BlobStat:
         return await blobs.stat(key)
@@ -221,18 +227,12 @@ def stat(
     return session.perform("stat", body, describe_stat)
 
 
-@app.command(epilog=EXIT_CODES_HELP)
+@_command(has_progress=False)
 def rm(
-    context: typer.Context,
+    session: Session,
     keys: Annotated[list[str], typer.Argument(metavar="KEY", help="Keys. Those that begin with '-' come after '--'.")],
-    store: Store = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
 ) -> int:
     """Delete blobs. One that isn't there is no error; one that can't be deleted doesn't keep the others."""
-    session = _session(context)
-    session.take(store=store, json=json, quiet=quiet, no_progress=False, verbose=verbose)
 
     async def body(blobs: Blob) -> dict[str, BlobError | OSError | None]:
         outcome: dict[str, BlobError | OSError | None] = dict.fromkeys(keys)
@@ -276,7 +276,7 @@ def run(arguments: Sequence[str], guard: SignalGuard) -> int:
         return ExitCode.USAGE
     except SystemExit as exit_:  # typer's own way out of a completion or a closed pipe
         code = exit_.code
-    except Exception as error:  # noqa: BLE001 - reported; nothing but a line and a code leaves the command
+    except Exception as error:  # noqa: BLE001 - not hidden: a line on stderr and a code are how a command fails
         return report(error, verbose=session.verbose)
     if not arguments:
         return ExitCode.USAGE
