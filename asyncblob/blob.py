@@ -9,8 +9,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, G
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from types import MappingProxyType, TracebackType
-from typing import Generic, Self, TypeVar
+from types import TracebackType
+from typing import TYPE_CHECKING, Generic, NoReturn, Self, TypeVar
 
 from asyncblob.errors import UnsupportedOperationError
 
@@ -88,6 +88,24 @@ class Progress:
 ProgressCallback = Callable[[Progress], object]
 
 
+class _ReadOnlyDict(dict[str, str]):
+    """A dict that can't be changed.
+
+    A `MappingProxyType` would be neither copied nor pickled nor taken by `dataclasses.asdict`; `json` takes dicts only.
+    """
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[type[_ReadOnlyDict], tuple[dict[str, str]]]:
+        return _ReadOnlyDict, (dict(self),)
+
+    def _refuse(self, *args: object, **kwargs: object) -> NoReturn:
+        raise TypeError("the metadata of a blob is read-only")
+
+    if not TYPE_CHECKING:  # a type checker sees a `Mapping`, which has none of these
+        __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
+
+
 @dataclass(frozen=True, slots=True)
 class BlobStat:
     """What is known of a blob without reading it.
@@ -111,11 +129,7 @@ class BlobStat:
 
     def __post_init__(self) -> None:
         """Make the metadata read-only."""
-        object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
-
-    def __reduce__(self) -> tuple[type[BlobStat], tuple[object, ...]]:
-        # A read-only mapping can be neither pickled nor copied.
-        return BlobStat, (self.key, self.size, self.modified, self.etag, self.checksum, dict(self.metadata))
+        object.__setattr__(self, "metadata", _ReadOnlyDict(self.metadata))
 
 
 class Blob(abc.ABC):

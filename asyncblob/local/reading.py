@@ -15,7 +15,7 @@ import logging
 import os
 import stat
 from dataclasses import dataclass
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 
 from asyncblob.blob import BlobStat
 from asyncblob.engine.threads import StopFlag
@@ -266,7 +266,7 @@ def _describe(key: str, snapshot: _Snapshot, metadata: FileMetadata | None) -> B
         size=snapshot.size,
         modified=to_datetime(snapshot.status.st_mtime_ns if mtime_ns is None else mtime_ns),
         checksum=f"sha256:{metadata.sha256}" if metadata.sha256 else "",
-        metadata=MappingProxyType({name: value for name, value in kept.items() if value}),
+        metadata={name: value for name, value in kept.items() if value},
     )
 
 

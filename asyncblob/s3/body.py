@@ -17,7 +17,7 @@ from asyncblob.engine.threads import StopFlag
 from asyncblob.s3.dataplane import FileSlice
 from asyncblob.s3.deadline import Deadline
 from asyncblob.s3.file_work import file_work, read_hop
-from asyncblob.s3.sendqueue import unsent_bytes
+from asyncblob.wire.sendqueue import unsent_bytes
 
 __all__ = ["FileBody"]
 

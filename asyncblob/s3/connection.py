@@ -67,6 +67,7 @@ class Connection:
         self._limiter = anyio.CapacityLimiter(1)
         self._renewing = asyncio.Lock()
         self._client: S3Client | None = None
+        self._used_session: AioSession | None = None
         self._looked_in_vain: float | None = None
         self.generation = 0
         self.signs_payload = options.signs_payload
@@ -93,6 +94,27 @@ class Connection:
         if self._client is None:
             raise RuntimeError("the connection is not open")
         return self._client
+
+    @property
+    def session(self) -> AioSession:
+        """The session that the client was made with."""
+        if self._used_session is None:
+            raise RuntimeError("the connection is not open")
+        return self._used_session
+
+    async def frozen_credentials(self) -> Any:
+        """The credentials of the moment, refreshed where their source does that: access_key, secret_key, token.
+
+        Raises:
+            CredentialsError: There are none.
+        """
+        credentials: Any = getattr(getattr(self.client, "_request_signer", None), "_credentials", None)
+        if credentials is None:
+            raise CredentialsError(
+                "there are no usable AWS credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or a "
+                "role"
+            )
+        return await credentials.get_frozen_credentials()
 
     async def renew_credentials(self, generation: int) -> bool:
         """Look the credentials up again, and make a new client with them if they are others.
@@ -212,6 +234,7 @@ class Connection:
             )
         )
         self._clients.append(stack)
+        self._used_session = session
         register_signer(client)
         register_body(client)
         return client

@@ -15,7 +15,9 @@ from asyncblob.s3.checksums import ChecksumPolicy
 from asyncblob.s3.connection import Connection
 from asyncblob.s3.dataplane import DataPlane
 from asyncblob.s3.options import Options
-from asyncblob.s3.requests import Requests
+from asyncblob.s3.planes import Planes
+from asyncblob.s3.requests import Requests, Tally
+from asyncblob.wire.iothread import IOThreads
 
 __all__ = ["StoreContext"]
 
@@ -29,7 +31,8 @@ class StoreContext:
     Attributes:
         options: What the store was opened with.
         connection: The control plane's client.
-        plane: What moves the bytes.
+        planes: What moves the bytes.
+        io_threads: The threads of the wire.
         requests: Sends requests, again where that helps.
         budget: What all transfers may hold together.
         checksums: Whether the service takes checksums.
@@ -38,11 +41,23 @@ class StoreContext:
 
     options: Options
     connection: Connection
-    plane: DataPlane
+    planes: Planes
+    io_threads: IOThreads
     requests: Requests
     budget: Budget
     checksums: ChecksumPolicy
     threads: anyio.CapacityLimiter
+
+    async def choose_plane(self, tally: Tally) -> DataPlane:
+        """The data plane for a transfer.
+
+        Raises:
+            InvalidURLError: The wire was demanded, and can't do it.
+            CredentialsError: There are no usable credentials.
+            TransferError: They could not be fetched.
+        """
+        chosen = self.planes.chosen
+        return chosen if chosen is not None else await self.requests.send(self.planes.choose, tally=tally)
 
     async def in_thread(self, function: Callable[[], T]) -> T:
         """Run a short blocking function in a worker thread; cancelled before it has begun, it doesn't run."""

@@ -1,4 +1,4 @@
-"""The data plane: the three requests that file bytes pass through. A protocol, since there are two ways to do it.
+"""The data plane: the requests that file bytes pass through. A protocol, since there are two ways to do it.
 
 A data plane makes one attempt and reports its failure as an `asyncblob.s3.failures.RequestFailure`; what to try again
 is decided above it. It reads from and writes to a file itself, so that an implementation may let the kernel move the
@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 from asyncblob.engine.progress import PartMeter
+from asyncblob.s3 import crc
 
-__all__ = ["DataPlane", "FileSlice", "ObjectHead", "ObjectReply", "SendReply"]
+__all__ = ["DataPlane", "FileSlice", "ObjectHead", "ObjectReply", "SendReply", "StoredChecksum"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,24 @@ class ObjectHead:
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class StoredChecksum:
+    """What the service knows of an object's checksum.
+
+    Attributes:
+        etag: The object's ETag, as the service gives it.
+        crc: The CRC64NVME of the whole object; None if it has none.
+    """
+
+    etag: str
+    crc: int | None
+
+    @classmethod
+    def of(cls, *, etag: str, kind: str, crc64nvme: str) -> Self:
+        """From the reply's ETag, x-amz-checksum-type and x-amz-checksum-crc64nvme; ``""``: it has none."""
+        return cls(etag, crc.decode(crc64nvme) if kind in ("", "FULL_OBJECT") else None)
+
+
 class ObjectReply(Protocol):
     """The reply to a GetObject whose body has not been read yet."""
 
@@ -121,3 +140,15 @@ class DataPlane(Protocol):
             ObjectChanged: The service ignored `etag` and answered with another object.
             BadReply: What came is not what was asked for.
         """
+
+    async def fetch_range(
+        self, key: str, *, start: int, length: int | None, etag: str, fd: int, meter: PartMeter, with_crc: bool
+    ) -> int | None:
+        """Send a GetObject, as `get_object` does, and write the body to a file, as `ObjectReply.save` does.
+
+        Returns:
+            The body's CRC64NVME, if asked for.
+        """
+
+    async def find_checksum(self, key: str, *, etag: str) -> StoredChecksum:
+        """Send a HeadObject that asks for the object's checksum, pinned to an ETag if there is one."""

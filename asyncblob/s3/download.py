@@ -16,7 +16,7 @@ from asyncblob.errors import BlobChangedError, IntegrityError, TransferError
 from asyncblob.files.publish import PendingFile
 from asyncblob.s3 import crc
 from asyncblob.s3.context import StoreContext
-from asyncblob.s3.dataplane import ObjectHead, ObjectReply
+from asyncblob.s3.dataplane import DataPlane, ObjectHead, ObjectReply, StoredChecksum
 from asyncblob.s3.failures import ConnectionFailure, ObjectChanged, RequestFailure, ServiceFailure
 from asyncblob.s3.requests import Tally
 
@@ -55,10 +55,12 @@ class Download:
     A 412, or another ETag, means that the object changed: everything starts again with the new one.
     """
 
-    def __init__(self, context: StoreContext, key: str, dest_path: str, meter: ProgressMeter, tally: Tally) -> None:
+    def __init__(
+        self, context: StoreContext, plane: DataPlane, key: str, dest_path: str, meter: ProgressMeter, tally: Tally
+    ) -> None:
         self._context = context
         self._options = context.options
-        self._plane = context.plane
+        self._plane = plane
         self._requests = context.requests
         self._verify = context.checksums.verifies
         self._key = key
@@ -196,19 +198,21 @@ class Download:
 
     async def _fetch_part(self, part: Part, etag: str, fd: int, meter: PartMeter) -> int | None:
         async def fetch() -> int | None:
-            length = part.length or None
-            async with self._plane.get_object(self._key, start=part.offset, length=length, etag=etag) as reply:
-                return await reply.save(fd, meter=meter, with_crc=self._verify)
+            return await self._plane.fetch_range(
+                self._key,
+                start=part.offset,
+                length=part.length or None,
+                etag=etag,
+                fd=fd,
+                meter=meter,
+                with_crc=self._verify,
+            )
 
         return await self._requests.send(fetch, tally=self._tally, special=_range_changed, path=self._dest_path)
 
     async def _look_checksum_up(self, head: ObjectHead, found: list[int | None]) -> None:
-        arguments: dict[str, Any] = {"Bucket": self._options.bucket, "Key": self._key, "ChecksumMode": "ENABLED"}
-        if head.etag:
-            arguments["IfMatch"] = head.etag
-
-        async def look() -> Any:
-            return await self._context.connection.client.head_object(**arguments)
+        async def look() -> StoredChecksum:
+            return await self._plane.find_checksum(self._key, etag=head.etag)
 
         def special(failure: Exception) -> Verdict | None:
             if isinstance(failure, ServiceFailure) and failure.status == 404:
@@ -218,13 +222,12 @@ class Download:
             return _changed(failure)
 
         try:
-            response = await self._requests.control(look, tally=self._tally, special=special)
+            stored = await self._requests.control(look, tally=self._tally, special=special)
         except _NoChecksum:
             return
-        if response.get("ETag", head.etag) != head.etag:
+        if stored.etag != head.etag:
             raise ObjectChanged("the service answered with another ETag than asked for")
-        if response.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT":
-            found[0] = crc.decode(response.get("ChecksumCRC64NVME", ""))
+        found[0] = stored.crc
 
     async def _prepare_file(self, size: int) -> int:
         """Make the temporary file, or take that of an earlier attempt, with room for the object."""

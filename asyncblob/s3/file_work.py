@@ -16,7 +16,7 @@ from asyncblob.s3 import crc
 from asyncblob.s3.dataplane import FileSlice
 from asyncblob.s3.failures import FileFailure
 
-__all__ = ["CHUNK_BYTES", "HOP_BYTES", "Digests", "digest_slice", "file_work", "read_hop", "write_hop"]
+__all__ = ["CHUNK_BYTES", "HOP_BYTES", "Digests", "digest_slice", "file_work", "read_hop", "shrunk", "write_hop"]
 
 T = TypeVar("T")
 
@@ -79,7 +79,7 @@ async def digest_slice(
             stop.check()
             count = read_into(piece.fd, buffer[: min(len(buffer), end - position)], position)
             if not count:
-                raise _shrunk()
+                raise shrunk()
             if with_crc:
                 value = crc.update(buffer[:count], value)
             if with_sha256:
@@ -102,7 +102,7 @@ def read_hop(piece: FileSlice, offset: int) -> list[bytes]:
         # Fresh bytes, never a reused buffer: a transport may keep a reference to what it could not send at once.
         chunk = read_at(piece.fd, min(CHUNK_BYTES, end - offset), piece.offset + offset)
         if not chunk:
-            raise _shrunk()
+            raise shrunk()
         chunks.append(chunk)
         offset += len(chunk)
     if offset == piece.length and piece.before_last is not None:
@@ -120,5 +120,6 @@ def write_hop(fd: int, chunks: list[bytes], offset: int, value: int | None) -> i
     return value
 
 
-def _shrunk() -> BlobChangedError:
+def shrunk() -> BlobChangedError:
+    """The error for a file that ends before its size says."""
     return BlobChangedError("the file became shorter while it was read; upload it again when it is at rest")

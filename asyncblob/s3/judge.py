@@ -18,7 +18,15 @@ from asyncblob.errors import (
 )
 from asyncblob.s3.failures import BadReply, ConnectionFailure, ObjectChanged, RequestFailure, ServiceFailure
 
-__all__ = ["EXPIRED_CODES", "is_checksum_refusal", "judge"]
+__all__ = [
+    "EXPIRED_CODES",
+    "MAX_SKEW_SECONDS",
+    "REGION_CODES",
+    "SKEW_CODES",
+    "is_checksum_refusal",
+    "judge",
+    "skew_seconds",
+]
 
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 _THROTTLED_CODES = frozenset(
@@ -40,9 +48,9 @@ _CREDENTIALS_CODES = EXPIRED_CODES | frozenset(
     {"InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch", "InvalidSecurity", "NotSignedUp"}
     | {"InvalidClientTokenId", "UnrecognizedClientException", "AuthFailure"}
 )
-_MAX_SKEW_SECONDS = 900.0
-_SKEW_CODES = frozenset({"RequestTimeTooSkewed"})
-_REGION_CODES = frozenset({"PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed"})
+MAX_SKEW_SECONDS = 900.0
+SKEW_CODES = frozenset({"RequestTimeTooSkewed"})
+REGION_CODES = frozenset({"PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed"})
 _REFUSAL_CODES = frozenset(
     {"NotImplemented", "InvalidArgument", "InvalidRequest", "UnsupportedArgument", "UnsupportedHeader", "InvalidHeader"}
 )
@@ -86,9 +94,7 @@ def _judge_service(failure: ServiceFailure, bucket: str) -> Verdict:
             ),
         )
     # The reply to a HEAD has no body to say which 403 it is.
-    if code in _SKEW_CODES or (
-        status == 403 and code == "403" and abs(_skew_seconds(failure) or 0.0) > _MAX_SKEW_SECONDS
-    ):
+    if code in SKEW_CODES or (status == 403 and code == "403" and abs(skew_seconds(failure) or 0.0) > MAX_SKEW_SECONDS):
         return Verdict(Decision.FAIL, _skew_error(failure))
     if code in _CREDENTIALS_CODES or status == 401:
         return Verdict(
@@ -110,7 +116,7 @@ def _judge_service(failure: ServiceFailure, bucket: str) -> Verdict:
         return Verdict(Decision.RETRY, reason=str(failure))
     if code == "NoSuchKey" or status == 404:
         return Verdict(Decision.FAIL, BlobNotFoundError(f"there is no such blob ({failure})"))
-    if code in _REGION_CODES or status in (301, 307):
+    if code in REGION_CODES or status in (301, 307):
         region = failure.headers.get("x-amz-bucket-region", "")
         hint = f"region={region}" if region else "the bucket's region as region=…"
         return Verdict(
@@ -127,7 +133,7 @@ def _judge_service(failure: ServiceFailure, bucket: str) -> Verdict:
     return Verdict(Decision.FAIL, TransferError(f"{failure}; trying again can't help"))
 
 
-def _skew_seconds(failure: ServiceFailure) -> float | None:
+def skew_seconds(failure: ServiceFailure) -> float | None:
     """How far the service's clock is ahead of this one; None if it doesn't say."""
     try:
         return email.utils.parsedate_to_datetime(failure.headers.get("date", "")).timestamp() - time.time()
@@ -136,7 +142,7 @@ def _skew_seconds(failure: ServiceFailure) -> float | None:
 
 
 def _skew_error(failure: ServiceFailure) -> TransferError:
-    skew = _skew_seconds(failure)
+    skew = skew_seconds(failure)
     if skew is None:
         how_far = "by more than the service allows"
     else:

@@ -8,7 +8,6 @@ that watch for silence, not for the whole.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -19,11 +18,12 @@ from asyncblob.engine.cancellation import settle
 from asyncblob.engine.progress import PartMeter
 from asyncblob.s3 import crc
 from asyncblob.s3.connection import Connection
-from asyncblob.s3.dataplane import FileSlice, ObjectHead, ObjectReply, SendReply
+from asyncblob.s3.dataplane import FileSlice, ObjectHead, ObjectReply, SendReply, StoredChecksum
 from asyncblob.s3.deadline import Deadline
-from asyncblob.s3.failures import BadReply, ConnectionFailure, ObjectChanged, RequestFailure
+from asyncblob.s3.failures import BadReply, ConnectionFailure, RequestFailure
 from asyncblob.s3.file_work import HOP_BYTES, digest_slice, file_work, write_hop
 from asyncblob.s3.options import Options
+from asyncblob.s3.ranges import object_head
 from asyncblob.s3.translation import translated
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ __all__ = ["PlainDataPlane"]
 
 _DIGEST_THREADS = 4
 """Worker threads that compute digests: of CRC64NVME one thread does 10 GB/s, of SHA-256 1.5."""
-
-_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII)
 
 
 class PlainDataPlane:
@@ -139,7 +137,17 @@ class PlainDataPlane:
         raw: aiohttp.ClientResponse = response["Body"].raw_stream
         complete = False
         try:
-            head = _object_head(response, start=start, length=length, etag=etag)
+            metadata = response["ResponseMetadata"]
+            head = object_head(
+                status=metadata["HTTPStatusCode"],
+                etag=response.get("ETag", ""),
+                content_length=response.get("ContentLength"),
+                content_range=response.get("ContentRange", ""),
+                request_id=metadata.get("RequestId", ""),
+                start=start,
+                length=length,
+                pinned=etag,
+            )
             reply = _PlainReply(head, raw, self._limiter, options.silence_timeout)
             yield reply
             complete = reply.complete
@@ -149,6 +157,26 @@ class PlainDataPlane:
                 raw.release()
             else:
                 raw.close()
+
+    async def fetch_range(
+        self, key: str, *, start: int, length: int | None, etag: str, fd: int, meter: PartMeter, with_crc: bool
+    ) -> int | None:
+        """Send a GetObject and write what comes."""
+        async with self.get_object(key, start=start, length=length, etag=etag) as reply:
+            return await reply.save(fd, meter=meter, with_crc=with_crc)
+
+    async def find_checksum(self, key: str, *, etag: str) -> StoredChecksum:
+        """Send a HeadObject."""
+        arguments: dict[str, Any] = {"Bucket": self._options.bucket, "Key": key, "ChecksumMode": "ENABLED"}
+        if etag:
+            arguments["IfMatch"] = etag
+        with translated():
+            response = await self._connection.client.head_object(**arguments)
+        return StoredChecksum.of(
+            etag=response.get("ETag", etag),
+            kind=response.get("ChecksumType", ""),
+            crc64nvme=response.get("ChecksumCRC64NVME", ""),
+        )
 
 
 class _PlainReply:
@@ -227,33 +255,3 @@ def _check_stored(response: Any, *, sent: bool) -> None:
         raise BadReply("a success before the body was sent")
     if not response.get("ETag") and not response["ResponseMetadata"].get("RequestId"):
         raise BadReply("a success with neither ETag nor request id, which something else than S3 has sent")
-
-
-def _object_head(response: Any, *, start: int, length: int | None, etag: str) -> ObjectHead:
-    metadata = response["ResponseMetadata"]
-    status = metadata["HTTPStatusCode"]
-    content_length = response.get("ContentLength")
-    found_etag = response.get("ETag", "")
-    if etag and found_etag != etag:
-        raise ObjectChanged("the service answered with another ETag than asked for")
-    if length is None:
-        if status != 200:
-            raise BadReply(f"status {status} to a GetObject without a range")
-        if content_length is None:
-            raise BadReply("a reply to GetObject without Content-Length")
-        size = content_length
-    else:
-        if status != 206:
-            raise BadReply(f"status {status} to a GetObject with a range, not 206")
-        match = _CONTENT_RANGE.fullmatch(response.get("ContentRange", ""))
-        if match is None:
-            raise BadReply("a 206 without a valid Content-Range")
-        first, last, size = map(int, match.groups())
-        if first != start or last != min(start + length, size) - 1:
-            raise BadReply("another range than asked for")
-        if content_length not in (None, last - first + 1):
-            raise BadReply("a Content-Length that contradicts the Content-Range")
-        content_length = last - first + 1
-    return ObjectHead(
-        etag=found_etag, request_id=metadata.get("RequestId", ""), start=start, length=content_length, size=size
-    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -25,8 +24,12 @@ from asyncblob.s3.download import Download, DownloadResult
 from asyncblob.s3.failures import BadReply, ServiceFailure
 from asyncblob.s3.options import Options
 from asyncblob.s3.plain import PlainDataPlane
+from asyncblob.s3.planes import Planes
 from asyncblob.s3.requests import CONTROL_REQUESTS, Requests, Tally
+from asyncblob.s3.route import RouteFinder
 from asyncblob.s3.upload import Upload, UploadResult
+from asyncblob.s3.wired import WireDataPlane
+from asyncblob.wire.iothread import IOThreads
 
 if TYPE_CHECKING:
     from aiobotocore.session import AioSession
@@ -40,6 +43,9 @@ _REQUESTS_IN_FLIGHT = 64
 and a hundred transfers of 16 parts each would be more connections than a process may have descriptors."""
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
+
+_IO_THREADS = 2
+"""Threads of the wire; see `Options.io_threads`."""
 
 _FILE_THREADS = 8
 """Worker threads that read and write files. They work for a millisecond at a time, and let go of the interpreter lock
@@ -101,10 +107,18 @@ class S3Blob(Blob):
                 raise
             budget = Budget(memory_bytes=options.memory_mb * MIB, requests=requests)
             threads = anyio.CapacityLimiter(_FILE_THREADS)
+            io_threads = IOThreads(options.io_threads or _IO_THREADS, f"the store {options.store_name}")
+            finder = RouteFinder(connection, options, session)
             context = StoreContext(
                 options=options,
                 connection=connection,
-                plane=PlainDataPlane(connection, options, threads),
+                planes=Planes(
+                    options,
+                    PlainDataPlane(connection, options, threads),
+                    WireDataPlane(finder, options, connection.signs_payload, io_threads),
+                    finder,
+                ),
+                io_threads=io_threads,
                 requests=Requests(connection, budget, RetryPolicy(max_attempts=options.max_attempts), options),
                 budget=budget,
                 checksums=ChecksumPolicy(options.checksum, store=options.store_name),
@@ -152,7 +166,8 @@ class S3Blob(Blob):
                 )
                 meter = ProgressMeter(progress, key, bytes_total=source.size)
                 meter.parts_total = plan.part_count if plan.is_multipart else 0
-                result = await meter.reporting(Upload(context, source, name, plan, meter, tally).run)
+                plane = await context.choose_plane(tally)
+                result = await meter.reporting(Upload(context, plane, source, name, plan, meter, tally).run)
             finally:
                 if opened:
                     await context.clean_up_in_thread(opened[0].close)
@@ -179,7 +194,8 @@ class S3Blob(Blob):
             name = s3_key(self.options.prefix, key)
             tally = Tally()
             meter = ProgressMeter(progress, key)
-            result = await meter.reporting(Download(self._context, name, path, meter, tally).run)
+            plane = await self._context.choose_plane(tally)
+            result = await meter.reporting(Download(self._context, plane, name, path, meter, tally).run)
             return _info(stopwatch, result.size, result, tally)
 
     async def stat(self, key: str) -> BlobStat:
@@ -241,6 +257,7 @@ class S3Blob(Blob):
             await self._lifecycle.close()
         finally:
             if not already:
+                await self._context.clean_up_in_thread(self._context.io_threads.stop)
                 await self._context.connection.aclose()
 
     async def _stat(self, key: str) -> BlobStat:
@@ -272,7 +289,7 @@ class S3Blob(Blob):
             modified=response.get("LastModified", _EPOCH).astimezone(UTC),
             etag=str(response.get("ETag", "")),
             checksum=f"crc64nvme:{found}" if found and full else "",
-            metadata=MappingProxyType(dict(response.get("Metadata", {}))),
+            metadata=response.get("Metadata", {}),
         )
 
     async def _bucket_exists(self) -> bool:

@@ -20,7 +20,7 @@ from asyncblob.files.source import Source
 from asyncblob.s3 import crc
 from asyncblob.s3.connection import COMPLETE_PATIENCE
 from asyncblob.s3.context import StoreContext
-from asyncblob.s3.dataplane import FileSlice, SendReply
+from asyncblob.s3.dataplane import DataPlane, FileSlice, SendReply
 from asyncblob.s3.documents import complete_multipart_upload, parts_document
 from asyncblob.s3.failures import BadReply, ServiceFailure, UploadConflict
 from asyncblob.s3.requests import Tally
@@ -58,11 +58,18 @@ class Upload:
     """One upload of an open file to one key."""
 
     def __init__(
-        self, context: StoreContext, source: Source, key: str, plan: Plan, meter: ProgressMeter, tally: Tally
+        self,
+        context: StoreContext,
+        plane: DataPlane,
+        source: Source,
+        key: str,
+        plan: Plan,
+        meter: ProgressMeter,
+        tally: Tally,
     ) -> None:
         self._context = context
         self._options = context.options
-        self._plane = context.plane
+        self._plane = plane
         self._requests = context.requests
         self._checksums = context.checksums
         self._source = source

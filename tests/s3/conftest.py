@@ -24,6 +24,7 @@ QUICK: dict[str, object] = {
     "silence_timeout": 20,
     "cleanup_timeout": 5,
     "max_attempts": 4,
+    "data_plane": "plain",
 }
 
 MakeFile = Callable[..., Path]

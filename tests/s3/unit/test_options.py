@@ -92,6 +92,8 @@ ROWS: list[tuple[str, str, object, list[tuple[str, object]], list[str]]] = [
     ("first_byte_timeout", "first_byte_timeout", 60.0, [("86400", 86400.0)], ["", "0", "0.0", "86401", "x"]),
     ("silence_timeout", "silence_timeout", 30.0, [("1", 1.0)], ["", "0", "-0.5", "1_0"]),
     ("cleanup_timeout", "cleanup_timeout", 10.0, [("0.001", 0.001)], ["", "0", ".5", "٣"]),
+    ("data_plane", "data_plane", "auto", [("auto", "auto"), ("wire", "wire"), ("plain", "plain")], ["", "Wire", "own"]),
+    ("io_threads", "io_threads", 0, [("0", 0), ("16", 16)], ["", "17", "-1", "two"]),
 ]
 
 VALID = [(name, field, text, value) for name, field, _, valid, _ in ROWS for text, value in valid]

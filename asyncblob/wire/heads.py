@@ -1,0 +1,152 @@
+"""The heads of replies, read by httptools, and the framing of what follows them (RFC 9112, section 6).
+
+llhttp, which is in httptools, is strict: it refuses a Content-Length beside a Transfer-Encoding, two of either, a sign,
+folded lines, a missing CR. What it leaves open is decided here.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import httptools
+
+from asyncblob.wire.errors import ProtocolError
+
+__all__ = ["MAX_HEAD_BYTES", "Framing", "ReplyHead", "ReplyParser"]
+
+MAX_HEAD_BYTES = 64 * 1024
+"""The most that the head of a reply may have; S3's have less than 8 KiB, user metadata included."""
+
+_NO_BODY_STATUSES = frozenset({204, 304})
+
+
+class Framing(enum.Enum):
+    """How the end of a body is known."""
+
+    LENGTH = enum.auto()
+    CHUNKED = enum.auto()
+    CLOSE = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyHead:
+    """The head of a reply.
+
+    Attributes:
+        status: Its status, 100 to 599.
+        headers: By name in lower case; what came several times is joined by commas.
+        framing: How the end of the body is known.
+        length: The body's length in bytes where the framing tells it, else 0.
+        keep_alive: Whether the connection may be used again.
+    """
+
+    status: int
+    headers: dict[str, str]
+    framing: Framing
+    length: int
+    keep_alive: bool
+
+
+class ReplyParser:
+    """Reads one reply's head, and its body if that is chunked.
+
+    Attributes:
+        complete: Whether the chunked body has come to its end.
+    """
+
+    __slots__ = ("_headers", "_keep_alive", "_on_body", "_parser", "complete")
+
+    def __init__(self) -> None:
+        self._headers: dict[str, str] = {}
+        self._keep_alive = False
+        self._on_body: Callable[[bytes], object] | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self.complete = False
+
+    def read_head(self, data: bytes, *, without_body: bool) -> ReplyHead:
+        """Read a head.
+
+        Args:
+            data: All of it, the empty line included, and nothing after it.
+            without_body: Whether the request was one whose reply has no body (HEAD).
+
+        Raises:
+            ProtocolError: It is no head of HTTP/1.x, or it contradicts itself.
+        """
+        self._feed(data)
+        status = self._parser.get_status_code()
+        if self._parser.get_http_version() not in ("1.1", "1.0"):
+            raise ProtocolError("a reply of another version of HTTP than 1.x")
+        if not 100 <= status <= 599 or status == 101:
+            raise ProtocolError(f"a reply with the status {status}, which nobody asked for")
+        headers = self._headers
+        length = 0
+        framing = Framing.LENGTH
+        if not (without_body or status < 200 or status in _NO_BODY_STATUSES):
+            encoding = headers.get("transfer-encoding")
+            if encoding is not None:
+                if encoding.lower() != "chunked":
+                    raise ProtocolError("a transfer encoding that nobody asked for")
+                framing = Framing.CHUNKED
+            elif "content-length" in headers:
+                length = int(headers["content-length"])
+            else:
+                framing = Framing.CLOSE
+        keep_alive = self._keep_alive and framing is not Framing.CLOSE
+        return ReplyHead(status, headers, framing, length, keep_alive)
+
+    def read_body(self, data: memoryview, on_body: Callable[[bytes], object]) -> None:
+        """Read some of a chunked body.
+
+        Raises:
+            ProtocolError: It isn't valid, or something follows it.
+        """
+        self._on_body = on_body
+        try:
+            self._feed(data)
+        finally:
+            self._on_body = None
+
+    def _feed(self, data: bytes | memoryview) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError as error:
+            cause = error.__context__
+            if isinstance(cause, Exception):
+                raise cause from None
+            raise ProtocolError("a reply that can't be read") from error
+        except httptools.HttpParserUpgrade:
+            raise ProtocolError("a reply that changes the protocol") from None
+        except httptools.HttpParserError as error:
+            raise ProtocolError(f"a reply that is not valid HTTP ({error})") from None
+
+    # What httptools calls.
+
+    def on_message_begin(self) -> None:
+        """A message begins; a second one follows the body of the first."""
+        if self.complete:
+            raise ProtocolError("more bytes after the body")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header."""
+        key = name.decode("latin-1").lower()
+        text = value.decode("latin-1")
+        if key in self._headers:
+            text = f"{self._headers[key]}, {text}"
+        self._headers[key] = text
+
+    def on_headers_complete(self) -> None:
+        """The head has ended."""
+        self._keep_alive = self._parser.should_keep_alive()
+
+    def on_body(self, data: bytes) -> None:
+        """A piece of the body."""
+        if self._on_body is None:
+            raise ProtocolError("a body where none may be")
+        self._on_body(data)
+
+    def on_message_complete(self) -> None:
+        """The message has ended: its head too, if it has no body."""
+        self.complete = True

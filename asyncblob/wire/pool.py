@@ -1,0 +1,221 @@
+"""Connections to one or a few services, kept for the next request. Belongs to one I/O thread."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+import ssl
+from dataclasses import dataclass
+from typing import Any
+
+import aiohappyeyeballs
+
+from asyncblob.wire.connection import Connection, Reply, Request, Timeouts
+from asyncblob.wire.errors import ConnectionLost, StaleConnection
+from asyncblob.wire.reactor import Reactor
+from asyncblob.wire.streams import PlainStream, Stream, TLSStream
+
+__all__ = ["Origin", "Pool"]
+
+_IDLE_SECONDS = 15.0
+"""How long a connection is kept unused: S3 closes its end after some 20 s, load balancers after 60."""
+
+_ADDRESSES_SECONDS = 5.0
+"""How long the answer of the name service is used: S3 answers with a few of its many addresses each time."""
+
+_HAPPY_EYEBALLS_SECONDS = 0.25  # RFC 8305, section 5
+
+_Address = tuple[Any, Any, int, str, tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Origin:
+    """Where requests go.
+
+    Attributes:
+        host: A name or an address, without brackets.
+        port: The port.
+        tls: What TLS trusts and offers; None: plain HTTP.
+    """
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None
+
+
+class Pool:
+    """Makes connections, keeps those that may be used again, and spreads new ones over a service's addresses.
+
+    How many there are is bounded by who makes the requests.
+    """
+
+    def __init__(self, reactor: Reactor) -> None:
+        self._reactor = reactor
+        self._loop = reactor.loop
+        self._idle: dict[Origin, list[Connection]] = {}
+        self._busy: set[Connection] = set()
+        self._addresses: dict[Origin, tuple[float, list[_Address]]] = {}
+        self._turn = itertools.count()
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def connection_count(self) -> int:
+        """Open connections."""
+        return len(self._busy) + sum(map(len, self._idle.values()))
+
+    async def exchange(self, origin: Origin, request: Request, timeouts: Timeouts) -> tuple[Connection, Reply]:
+        """Make a request on a kept connection or a new one. The caller gives the connection back with `release`.
+
+        A kept connection that turns out to be closed is replaced by a new one, once.
+
+        Raises:
+            WireError: See `Connection.exchange`.
+            BlobError: What `Request.receive` or the body raises.
+        """
+        connection = self._take_idle(origin)
+        if connection is not None:
+            try:
+                return connection, await self._try(connection, request, timeouts)
+            except StaleConnection:
+                if request.body is not None:
+                    request.body.rewind()
+        connection = await self._connect(origin, timeouts)
+        return connection, await self._try(connection, request, timeouts)
+
+    async def _try(self, connection: Connection, request: Request, timeouts: Timeouts) -> Reply:
+        self._busy.add(connection)
+        try:
+            return await connection.exchange(request, timeouts)
+        except BaseException:
+            self._busy.discard(connection)
+            raise
+
+    def release(self, origin: Origin, connection: Connection) -> None:
+        """Give a connection back: it is kept if it may be used again, and closed otherwise."""
+        self._busy.discard(connection)
+        if not connection.reusable:
+            connection.abort()
+            return
+        connection.idle_since = self._loop.time()
+        self._idle.setdefault(origin, []).append(connection)
+        if self._timer is None:
+            self._timer = self._loop.call_later(_IDLE_SECONDS, self._expire)
+
+    def close(self) -> None:
+        """Close all connections."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for connection in list(self._busy):
+            connection.abort()
+        self._busy.clear()
+        for kept in self._idle.values():
+            for connection in kept:
+                connection.close()
+        self._idle.clear()
+
+    def _take_idle(self, origin: Origin) -> Connection | None:
+        kept = self._idle.get(origin)
+        return kept.pop() if kept else None  # the one used last is the least likely to be closed
+
+    def _expire(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        due = None
+        for origin, kept in list(self._idle.items()):
+            fresh = [connection for connection in kept if now - connection.idle_since < _IDLE_SECONDS]
+            for connection in kept:
+                if connection not in fresh:
+                    connection.close()
+            if fresh:
+                self._idle[origin] = fresh
+                due = min(due or fresh[0].idle_since, fresh[0].idle_since)
+            else:
+                del self._idle[origin]
+        if due is not None:
+            self._timer = self._loop.call_at(due + _IDLE_SECONDS, self._expire)
+
+    def _closed_idle(self, connection: Connection) -> None:
+        for kept in self._idle.values():
+            if connection in kept:
+                kept.remove(connection)
+
+    async def _connect(self, origin: Origin, timeouts: Timeouts) -> Connection:
+        sock: socket.socket | None = None
+        try:
+            async with asyncio.timeout(timeouts.connect):
+                addresses = await self._resolve(origin)
+                sock = await aiohappyeyeballs.start_connection(
+                    addresses, happy_eyeballs_delay=_HAPPY_EYEBALLS_SECONDS, interleave=1, loop=self._loop
+                )
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                stream: Stream
+                if origin.tls is None:
+                    stream = PlainStream(sock)
+                else:
+                    stream = TLSStream(sock, origin.tls, origin.host, self._reactor.cipher_scratch)
+                    await self._shake_hands(stream)
+            return Connection(self._reactor, stream, self._closed_idle)
+        except BaseException as error:
+            if sock is not None:
+                sock.close()
+            self._addresses.pop(origin, None)  # the next try asks again
+            if isinstance(error, TimeoutError):
+                raise ConnectionLost(f"no connection within {timeouts.connect:g} s") from error
+            if isinstance(error, socket.gaierror):
+                raise ConnectionLost(
+                    "the connection failed (the host's name is not known; if the service wants the bucket in the path, "
+                    "say use_path_style=true)"
+                ) from error
+            if isinstance(error, ssl.SSLCertVerificationError):
+                raise ConnectionLost(
+                    f"the service's certificate is not trusted ({error.verify_message}); AWS_CA_BUNDLE names a file of "
+                    "authorities that are"
+                ) from error
+            if isinstance(error, OSError):
+                name = getattr(error, "reason", "") or type(error).__name__
+                raise ConnectionLost(f"no connection could be made ({name})") from error
+            raise
+
+    async def _shake_hands(self, stream: TLSStream) -> None:
+        fd = stream.fileno()
+        while True:
+            try:
+                if stream.handshake():
+                    return
+                await self._ready(fd, self._loop.add_reader, self._loop.remove_reader)
+                stream.receive_handshake()
+            except (BlockingIOError, InterruptedError):
+                await self._ready(fd, self._loop.add_writer, self._loop.remove_writer)
+
+    async def _ready(self, fd: int, add: Any, remove: Any) -> None:
+        ready: asyncio.Future[None] = self._loop.create_future()
+
+        def set_ready() -> None:
+            if not ready.done():
+                ready.set_result(None)
+
+        add(fd, set_ready)
+        try:
+            await ready
+        finally:
+            remove(fd)
+
+    async def _resolve(self, origin: Origin) -> list[_Address]:
+        known = self._addresses.get(origin)
+        now = self._loop.time()
+        if known is None or now - known[0] > _ADDRESSES_SECONDS:
+            found: list[_Address]
+            try:
+                found = socket.getaddrinfo(
+                    origin.host, origin.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+                )
+            except socket.gaierror:  # a name, which may take long
+                found = await self._loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+            known = (now, found)
+            self._addresses[origin] = known
+        # Each connection begins with the next address.
+        addresses = known[1]
+        turn = next(self._turn) % len(addresses)
+        return addresses[turn:] + addresses[:turn]
