@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import math
 import os
 import stat
 from pathlib import Path
-from types import MappingProxyType
 
 import pytest
 
@@ -213,7 +213,9 @@ async def test_stat(backend: Backend, store: Blob, make_file: MakeFile) -> None:
     offset = result.modified.utcoffset()
     assert offset is not None
     assert offset.total_seconds() == 0
-    assert isinstance(result.metadata, MappingProxyType)
+    with pytest.raises(TypeError):
+        result.metadata["x"] = "y"  # type: ignore[index]
+    assert dataclasses.asdict(result)["metadata"] == result.metadata
 
 
 @on(lambda kind: kind.has_lookups)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 import math
+import operator
 import pickle
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
@@ -197,11 +199,49 @@ def test_a_value_can_be_copied_pickled_hashed_and_compared(value: Any) -> None:
         assert repr(twin) == repr(value)
 
 
-def test_the_metadata_of_a_blob_is_read_only() -> None:
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
+def test_a_value_can_be_taken_apart(value: Any) -> None:
+    """`dataclasses.asdict` and `astuple` take what a store hands out, and JSON takes what they make of it."""
+    names = [field.name for field in dataclasses.fields(value)]
+    assert dataclasses.asdict(value) == {name: getattr(value, name) for name in names}
+    assert dataclasses.astuple(value) == tuple(getattr(value, name) for name in names)
+    assert json.loads(json.dumps(dataclasses.asdict(value), default=str)).keys() == set(names)
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))])
+def test_the_metadata_alone_can_be_copied(duplicate: Callable[[Any], Any]) -> None:
+    """What is read out of a value goes where the value goes."""
+    assert duplicate(STAT.metadata) == STAT.metadata == {"a": "b"}
+
+
+CHANGES: dict[str, Callable[[Any], object]] = {
+    "set": lambda metadata: operator.setitem(metadata, "x", "y"),
+    "delete": lambda metadata: operator.delitem(metadata, "a"),
+    "|=": lambda metadata: metadata.__ior__({"x": "y"}),
+    "clear": lambda metadata: metadata.clear(),
+    "pop": lambda metadata: metadata.pop("a"),
+    "popitem": lambda metadata: metadata.popitem(),
+    "setdefault": lambda metadata: metadata.setdefault("x", "y"),
+    "update": lambda metadata: metadata.update(x="y"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_metadata_of_a_blob_is_read_only(change: str) -> None:
     """Neither what is given nor the default can be changed through the value, nor after it was copied."""
     for stat in (STAT, BlobStat("k", 0, STAT.modified), copy.deepcopy(STAT), pickle.loads(pickle.dumps(STAT))):
-        with pytest.raises(TypeError):
-            stat.metadata["x"] = "y"  # type: ignore[index]
+        before = dict(stat.metadata)
+        with pytest.raises((TypeError, AttributeError)):
+            CHANGES[change](stat.metadata)
+        assert stat.metadata == before
+
+
+def test_the_metadata_of_a_blob_is_a_copy() -> None:
+    """Who made the value may go on with the mapping that was given."""
+    given = {"a": "b"}
+    stat = BlobStat("k", 5, STAT.modified, metadata=given)
+    given["a"] = "c"
+    assert stat.metadata == {"a": "b"}
 
 
 @given(size=st.integers(0, 2**63), seconds=st.floats(allow_nan=True, allow_infinity=True))
