@@ -38,13 +38,15 @@ _SOCKET_ERRORS = frozenset(
 class Body(Protocol):
     """What a request sends after its head."""
 
-    length: int
+    @property
+    def left(self) -> int:
+        """How many bytes are still to be sent."""
 
     def rewind(self) -> None:
         """Begin again: the request is sent anew."""
 
     def send_some(self, stream: Stream, scratch: memoryview) -> int:
-        """Send some bytes; how many, 0 at the end.
+        """Send some bytes, if some are left; how many.
 
         Raises:
             BlockingIOError: The socket takes nothing now.
@@ -57,12 +59,16 @@ class Body(Protocol):
 class BytesBody:
     """Bytes in memory."""
 
-    __slots__ = ("_data", "_done", "length")
+    __slots__ = ("_data", "_done")
 
     def __init__(self, data: bytes | memoryview) -> None:
         self._data = memoryview(data)
         self._done = 0
-        self.length = len(data)
+
+    @property
+    def left(self) -> int:
+        """How many bytes are still to be sent."""
+        return len(self._data) - self._done
 
     def rewind(self) -> None:
         """Begin again."""
@@ -70,8 +76,6 @@ class BytesBody:
 
     def send_some(self, stream: Stream, scratch: memoryview) -> int:
         """Send what is left, or as much of it as fits."""
-        if self._done == self.length:
-            return 0
         count = stream.send(self._data[self._done :])
         self._done += count
         return count
@@ -89,7 +93,7 @@ class FileBody:
             copied when they are read, not when the kernel sends them, so that what was checked is what is sent.
     """
 
-    __slots__ = ("_before_last", "_by_kernel", "_done", "_fd", "_meter", "_offset", "length")
+    __slots__ = ("_before_last", "_by_kernel", "_done", "_fd", "_length", "_meter", "_offset")
 
     def __init__(
         self,
@@ -106,7 +110,12 @@ class FileBody:
         self._before_last = before_last
         self._by_kernel = before_last is None and sys.platform != "win32"
         self._done = 0
-        self.length = length
+        self._length = length
+
+    @property
+    def left(self) -> int:
+        """How many bytes are still to be sent."""
+        return self._length - self._done
 
     def rewind(self) -> None:
         """Begin again."""
@@ -115,9 +124,7 @@ class FileBody:
 
     def send_some(self, stream: Stream, scratch: memoryview) -> int:
         """Send what fits."""
-        left = self.length - self._done
-        if not left:
-            return 0
+        left = self.left
         if self._before_last is not None:
             if left > _TAIL_BYTES:
                 left -= _TAIL_BYTES

@@ -262,15 +262,13 @@ class Connection:
             body = self._body
             if body is not None:
                 scratch = self._reactor.scratch
-                while budget > 0:
+                while body.left:
+                    if budget <= 0:
+                        self._want_write(True)
+                        return
                     count = body.send_some(stream, scratch)
-                    if not count:
-                        break
                     self.moved += count
                     budget -= count
-                else:
-                    self._want_write(True)
-                    return
             stream.flush()
         except (BlockingIOError, InterruptedError):
             self._want_write(True)
