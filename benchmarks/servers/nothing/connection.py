@@ -29,7 +29,10 @@ SCRAP_BYTES = 256 * 1024
 TLS_CHUNK_BYTES = 256 * 1024
 
 DROP = socket.MSG_TRUNC if sys.platform == "linux" else 0
-"""Elsewhere it means something else, or nothing, for TCP."""
+"""tcp(7): the kernel drops the bytes instead of copying them, so that the client's work is what is seen. Elsewhere it
+means something else, or nothing, for TCP."""
+
+_untouched = memoryview(bytearray(8 * 1024**2 if DROP else SCRAP_BYTES))
 
 LONGEST_LINE_BYTES = 4096
 """Of the sizes and trailers in an aws-chunked body."""
@@ -84,8 +87,6 @@ class Connection:
         self._is_tls = isinstance(connected, ssl.SSLSocket)
         self._pending = b""
         self._scrap = memoryview(bytearray(SCRAP_BYTES))
-        # tcp(7): the kernel drops the bytes instead of copying them, so that the client's work is what is seen.
-        self._dropping = 0 if self._is_tls else DROP
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def next_head(self) -> Head | None:
@@ -127,8 +128,9 @@ class Connection:
             taken = min(size, len(self._pending))
             self._pending = self._pending[taken:]
             left = size - taken
+            scrap = self._scrap if self._is_tls else _untouched
             while left:
-                left -= self._receive(self._scrap[: min(left, SCRAP_BYTES)], self._dropping)
+                left -= self._receive(scrap[:left], 0 if self._is_tls else DROP)
 
     def keep(self, head: Head, file: BinaryIO) -> None:
         """Receive the body, and write its content to an empty file.
