@@ -19,7 +19,7 @@ from asyncblob import BlobError, Options
 from asyncblob.engine.plan import plan_upload
 from benchmarks import machine
 from benchmarks.model import MIB, Settings, Target
-from benchmarks.peers import OURS, PEERS
+from benchmarks.peers import OTHERS, OURS, PEERS
 from benchmarks.plot import draw
 from benchmarks.results import Results
 from benchmarks.runner import RunError, Runner
@@ -44,8 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if told.command == "list":
             print(_listing(), end="")
         elif told.command == "plot":
-            with open(told.results, encoding="utf-8") as file:
-                draw(Results.from_json(file.read()), told.out)
+            draw([_read(path) for path in told.results], told.out, ratios=told.ratios)
         else:
             _measure(told)
     except (
@@ -64,11 +63,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _read(path: str) -> Results:
+    with open(path, encoding="utf-8") as file:
+        return Results.from_json(file.read())
+
+
 def _measure(told: argparse.Namespace) -> None:
     scenarios = choose()[told.command]
-    with _serving(told) as server, tempfile.TemporaryDirectory(prefix="asyncblob-bench-", dir=told.directory) as files:
+    with (
+        _serving(told, scenarios) as server,
+        tempfile.TemporaryDirectory(prefix="asyncblob-bench-", dir=told.directory) as files,
+    ):
         target, settings = _target(server, told)
-        results = Results(machine.facts(), _run_facts(told, server, settings))
         sizes = Sizes(
             file_bytes=told.size_mb * MIB,
             large_bytes=told.large_mb * MIB,
@@ -76,6 +82,7 @@ def _measure(told: argparse.Namespace) -> None:
             many_count=told.many,
             many_bytes=told.many_mb * MIB,
         )
+        results = Results(machine.facts(), _run_facts(told, server, settings, scenarios, sizes))
         bench = Workbench(server, target, files, sizes)
         with contextlib.closing(bench):
             runner = Runner(
@@ -98,8 +105,10 @@ def _measure(told: argparse.Namespace) -> None:
 
 
 @contextmanager
-def _serving(told: argparse.Namespace) -> Iterator[Server]:
-    if told.url:
+def _serving(told: argparse.Namespace, scenarios: Sequence[Scenario]) -> Iterator[Server]:
+    if not any(scenario.needs_server for scenario in scenarios):
+        yield Server(title="none", url="s3://none-needed", environment={}, exists=False)
+    elif told.url:
         parts = urlsplit(told.url)
         endpoint = dict(parse_qsl(parts.query)).get("endpoint", "AWS")
         yield Server(title=f"s3://{parts.netloc} at {endpoint}", url=told.url)
@@ -138,11 +147,15 @@ def _target(server: Server, told: argparse.Namespace) -> tuple[Target, Settings]
     return target, settings
 
 
-def _run_facts(told: argparse.Namespace, server: Server, settings: Settings) -> dict[str, str]:
+def _run_facts(
+    told: argparse.Namespace, server: Server, settings: Settings, scenarios: Sequence[Scenario], sizes: Sizes
+) -> dict[str, str]:
+    each = {scenario.name: scenario.size(sizes) for scenario in scenarios}
+    different = [f"{name} {size}" for name, size in each.items()]
     return {
         "server": server.title,
         **({"options": told.options} if told.options else {}),
-        "size": f"{told.size_mb} MiB",
+        "size": different[0].partition(" ")[2] if len(set(each.values())) == 1 else ", ".join(different),
         "rounds": f"{told.rounds}, interleaved, after {told.warm_up_rounds} that don't count",
         "parts": f"{settings.part_size_bytes / MIB:g} MiB, {settings.concurrency} at once",
         "files": told.directory,
@@ -185,7 +198,8 @@ def _parser() -> argparse.ArgumentParser:
         _add_options(commands.add_parser(name, help=f"measure {_what(name, scenarios)}"))
     commands.add_parser("list", help="say which scenarios, servers and peers there are, and what is missing")
     plot = commands.add_parser("plot", help="draw results as an SVG")
-    plot.add_argument("results", metavar="RESULTS.json")
+    plot.add_argument("--ratios", action="store_true", help="how many times better asyncblob is, not the figures")
+    plot.add_argument("results", metavar="RESULTS.json", nargs="+")
     plot.add_argument("out", metavar="OUT.svg")
     return parser
 
@@ -203,10 +217,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE&…",
         help="more parameters of the URL, for all variants of S3Blob",
     )
-    others = [name for name in PEERS if name != OURS]
-    parser.add_argument("--peers", type=_peers, default=others, help=f"of {','.join(others)} (default: all)")
+    parser.add_argument("--peers", type=_peers, default=OTHERS, help=f"of {','.join(OTHERS)} (default: all)")
     parser.add_argument("--size-mb", type=_positive, default=512, help="of the file, in MiB (default: 512)")
-    parser.add_argument("--large-mb", type=_positive, default=4096, help="of the file of memory-… and local-… (4096)")
+    parser.add_argument("--large-mb", type=_positive, default=4096, help="for memory, loop-lag and local-upload (4096)")
     parser.add_argument("--count", type=_positive, default=2000, help="of small objects (2000)")
     parser.add_argument("--many", type=_positive, default=100, metavar="N", help="transfers at once, for many (100)")
     parser.add_argument("--many-mb", type=_positive, default=16, help="of each of those, in MiB (16)")
@@ -235,6 +248,6 @@ def _positive(text: str) -> int:
 def _peers(text: str) -> list[str]:
     names = [name for name in text.split(",") if name]
     for name in names:
-        if name not in PEERS:
-            raise argparse.ArgumentTypeError(f"no peer {name!r}; there are {', '.join(PEERS)}")
+        if name not in (OURS, *OTHERS):
+            raise argparse.ArgumentTypeError(f"no peer {name!r}; there are {', '.join((OURS, *OTHERS))}")
     return names

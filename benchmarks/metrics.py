@@ -32,6 +32,11 @@ class Metric:
     digits: int
 
 
+def _lateness(name: str, title: str) -> Metric:
+    # Never nothing: ratios are formed of it.
+    return Metric(name, title, lambda it: max(it.extra[name], 0.001), more_is_better=False, digits=2)
+
+
 METRICS = {
     metric.name: metric
     for metric in (
@@ -47,6 +52,9 @@ METRICS = {
             more_is_better=False,
             digits=0,
         ),
+        _lateness("lag-median", "loop late by, median ms"),
+        _lateness("lag-p99", "loop late by, p99 ms"),
+        _lateness("lag-worst", "loop late by, worst ms"),
         Metric("memory", "peak RSS MB", lambda it: it.peak_rss_bytes / MEGABYTE, more_is_better=False, digits=0),
     )
 }

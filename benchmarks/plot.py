@@ -1,18 +1,30 @@
-"""The README's plot: a panel for each metric, a group of bars for each scenario, a bar for each peer."""
+"""The README's plots: a row of panels for each scenario, a panel for each of its first metrics, a bar for each peer."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from benchmarks.metrics import METRICS
-from benchmarks.results import Results, Row
+from benchmarks.peers import OURS
+from benchmarks.results import Comparison, Results, Row
+from benchmarks.summary import Spread
 
 __all__ = ["draw"]
 
-_PLOTTED = ("speed", "cpu")
-_COLORS = ("#0f766e", "#94a3b8", "#cbd5e1", "#f59e0b", "#6366f1", "#ec4899", "#84cc16", "#0ea5e9", "#a16207")
+_COLUMNS = 2
+_WIDTH_INCHES = 9.0
+_BAR_INCHES = 0.24
+_FRAME_INCHES = 0.85
+_OURS, _VARIANT, _OTHER = "#0f766e", "#5eaaa2", "#a9b4c4"
 
 
-def draw(results: Results, path: str) -> None:
-    """Draw the results as an SVG of a few kilobytes: text stays text, and the same results give the same bytes.
+def draw(results: Sequence[Results], path: str, *, ratios: bool = False) -> None:
+    """Draw results as an SVG of some kilobytes: text stays text, and the same results give the same bytes.
+
+    Args:
+        results: Of one run or of several.
+        path: Where to.
+        ratios: How many times better ours is in paired rounds, and not the metrics themselves.
 
     Raises:
         ImportError: There is no matplotlib; it comes with the ``[bench]`` extra.
@@ -21,40 +33,67 @@ def draw(results: Results, path: str) -> None:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    names = [name for name in _PLOTTED if any(name in each.metrics for each in results.comparisons)]
-    if not names:
+    shown = [(run, comparison) for run in results for comparison in run.comparisons if comparison.rows]
+    if not shown:
         raise ValueError("these results have nothing to plot")
-    rows: dict[str, Row] = {row.peer: row for each in results.comparisons for row in each.rows}
-    width = 0.8 / len(rows)
+    servers = list(dict.fromkeys(run.run.get("server", "") for run in results))
+    heights = [len(_rows(comparison, ratios=ratios)) * _BAR_INCHES + _FRAME_INCHES for _, comparison in shown]
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "asyncblob", "font.size": 9}):
-        figure = Figure(figsize=(4.4 * len(names), 3.4), layout="constrained")
-        for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-            metric = METRICS[name]
-            shown = [each for each in results.comparisons if name in each.metrics]
-            for position, peer in enumerate(rows):
-                places, heights, below, above = [], [], [], []
-                for group, comparison in enumerate(shown):
-                    for row in comparison.rows:
-                        if row.peer == peer:
-                            spread = row.spread(name)
-                            places.append(group + (position - (len(rows) - 1) / 2) * width)
-                            heights.append(spread.median)
-                            below.append(spread.median - spread.least)
-                            above.append(spread.greatest - spread.median)
-                bars = axes.bar(
-                    places,
-                    heights,
-                    width * 0.92,
-                    color=_COLORS[position % len(_COLORS)],
-                    label=rows[peer].title,
-                    yerr=(below, above),
-                    error_kw={"ecolor": "#475569", "elinewidth": 0.8, "capsize": 2},
-                )
-                axes.bar_label(bars, fmt=f"{{:,.{metric.digits}f}}", label_type="center", fontsize=8)
-            axes.set_xticks(range(len(shown)), [each.title for each in shown])
-            axes.set_title(f"{metric.title}, {'more' if metric.more_is_better else 'less'} is better", fontsize=9)
-            axes.spines[["top", "right"]].set_visible(False)
-        handles, labels = axes.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(rows), 4), frameon=False)
-        figure.suptitle(f"{results.run.get('size', '')}, {results.run.get('server', '')}", fontsize=8, color="#475569")
+        figure = Figure(figsize=(_WIDTH_INCHES, sum(heights) + 0.3), layout="constrained")
+        grid = figure.subplots(len(shown), _COLUMNS, squeeze=False, gridspec_kw={"height_ratios": heights})
+        for panels, (run, comparison) in zip(grid, shown, strict=True):
+            title = comparison.title + (f", {run.run.get('server', '')}" if len(servers) > 1 else "")
+            for column, axes in enumerate(panels):
+                if column < len(comparison.metrics):
+                    _panel(axes, comparison, comparison.metrics[column], title, ratios=ratios, named=column == 0)
+                else:
+                    axes.set_visible(False)
+        sizes = list(dict.fromkeys(run.run.get("size", "") for run in results))
+        figure.suptitle("; ".join((*sizes, *servers)), fontsize=8, color="#475569")
         figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
+
+
+def _panel(axes: object, comparison: Comparison, name: str, title: str, *, ratios: bool, named: bool) -> None:
+    from matplotlib.axes import Axes
+
+    assert isinstance(axes, Axes)
+    metric = METRICS[name]
+    rows = _rows(comparison, ratios=ratios)
+    spreads = [comparison.ratio(row, name) if ratios else row.spread(name) for row in rows]
+    bars = axes.barh(
+        range(len(rows)),
+        [spread.median for spread in spreads],
+        0.78,
+        color=[_color(row) for row in rows],
+        xerr=(
+            [spread.median - spread.least for spread in spreads],
+            [spread.greatest - spread.median for spread in spreads],
+        ),
+        error_kw={"ecolor": "#475569", "elinewidth": 0.8, "capsize": 2},
+    )
+    digits = 2 if ratios else metric.digits
+    axes.bar_label(bars, [f"{spread.median:,.{digits}f}" for spread in spreads], padding=3, fontsize=8)
+    axes.set_yticks(range(len(rows)), [row.title if named else "" for row in rows])
+    axes.invert_yaxis()
+    axes.set_xlim(0, max(_reach(spread) for spread in spreads) * 1.15)
+    if ratios:
+        axes.axvline(1.0, color="#475569", linewidth=0.8)
+        meaning = f"{metric.title}: asyncblob is so many times better"
+    else:
+        meaning = f"{metric.title}, {'more' if metric.more_is_better else 'less'} is better"
+    axes.set_title(f"{title if named else ''}\n{meaning}", fontsize=9, loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _rows(comparison: Comparison, *, ratios: bool) -> Sequence[Row]:
+    return comparison.rows[1:] if ratios else comparison.rows
+
+
+def _color(row: Row) -> str:
+    if row.peer in (OURS, "local"):
+        return _OURS
+    return _VARIANT if row.peer.startswith("s3blob") else _OTHER
+
+
+def _reach(spread: Spread) -> float:
+    return max(spread.greatest, spread.median * 1.05)

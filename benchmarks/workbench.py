@@ -44,7 +44,7 @@ class Sizes:
 
     Attributes:
         file_bytes: The one file of most scenarios.
-        large_bytes: The one file where memory is measured, and the local file.
+        large_bytes: The one file where memory or the loop's lateness is measured, and the local file.
         small_count: Small objects.
         many_count: Files that are transferred at once.
         many_bytes: The size of each of those.
@@ -193,7 +193,7 @@ class Workbench:
 
     def close(self) -> None:
         """Remove what a failed run has left below the prefix, and let go of the client's connections."""
-        if not self._target.bucket:
+        if not self._server.exists:
             return
         try:
             self._sweep()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.peers.base import Peer
 
-__all__ = ["OURS", "PEERS"]
+__all__ = ["OTHERS", "OURS", "PEERS"]
 
 OURS = "asyncblob"
 """The peer that the others are compared with; takes part in every comparison."""
@@ -125,5 +125,20 @@ PEERS = {
             modules=("s3fs",),
             distributions=("s3fs", "aiobotocore"),
         ),
+        Peer(
+            "local",
+            "asyncblob LocalFileBlob",
+            "benchmarks.peers.local:LocalClient",
+            offers=frozenset({"local"}),
+        ),
+        Peer(
+            "sha256",
+            "SHA-256 alone",
+            "benchmarks.peers.local:Sha256Client",
+            offers=frozenset({"local"}),
+        ),
     )
 }
+
+OTHERS = tuple(name for name, peer in PEERS.items() if name != OURS and "upload" in peer.offers)
+"""Those that the command line can choose: the others are the peers of one scenario."""

@@ -50,6 +50,14 @@ class Client(abc.ABC):
         """Upload large files of a directory to the keys ``prefix/name``, all at once."""
         raise NotImplementedError
 
+    def upload_locally(self, path: str, store: str) -> None:
+        """Upload a file into a local store, a directory that may not be there yet, always with the same key."""
+        raise NotImplementedError
+
+    def forget_locally(self, store: str) -> None:
+        """Delete what `upload_locally` has stored."""
+        raise NotImplementedError
+
     def usage(self) -> Usage:
         """What the client has used so far: this process, unless it is a program of its own."""
         return own_usage()

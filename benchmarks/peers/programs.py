@@ -85,7 +85,7 @@ class S5cmdClient(ProgramClient):
     """s5cmd: ``--concurrency`` and ``--part-size`` of ``cp`` for one file, ``--numworkers`` for many.
 
     https://github.com/peak/s5cmd#configuring-concurrency
-    It has no way to leave payloads unsigned over plain HTTP, and no checksums beside the signature and Content-MD5.
+    It signs the payload, over TLS too, and sends a Content-MD5 with each part; there is no option for either.
     """
 
     def environment(self) -> dict[str, str]:
@@ -120,11 +120,11 @@ class S5cmdClient(ProgramClient):
         self.copy(f"{directory}/", self._url(f"{prefix}/"), at_once=len(names))
 
     def told(self, scenario: str) -> dict[str, str]:
-        signed = is_upwards(scenario) and not self.target.is_encrypted
+        is_up = is_upwards(scenario)
         return {
             **super().told(scenario),
-            "payload": "signed, it can't otherwise" if signed else "unsigned",
-            "checksum": "none",
+            "payload": "signed, it can't otherwise" if is_up else "none",
+            "checksum": "md5, it can't otherwise" if is_up else "none",
         }
 
     def _url(self, key: str) -> str:
@@ -135,7 +135,8 @@ class RcloneClient(ProgramClient):
     """rclone: ``--s3-upload-concurrency`` and ``--multi-thread-streams`` for one file, ``--transfers`` for many.
 
     https://rclone.org/s3/ says how to save requests and hashes: no check of the bucket, no look at the destination,
-    no HEAD after an upload, no MD5 of the whole file before one.
+    no HEAD after an upload, no MD5 of the whole file before one. Still it sends a Content-MD5 with each part, and
+    over plain HTTP it signs the payload of parts, whatever ``use_unsigned_payload`` says, which is for single PUTs.
     """
 
     def environment(self) -> dict[str, str]:
@@ -194,10 +195,14 @@ class RcloneClient(ProgramClient):
         self.run([*self.command(at_once=len(names)), "copy", directory, self._remote(prefix)])
 
     def told(self, scenario: str) -> dict[str, str]:
+        is_up = is_upwards(scenario)
+        in_parts = scenario != "small-put" and not self.target.is_encrypted
         return {
             **super().told(scenario),
-            "payload": "signed" if self.settings.signs_payload else "unsigned",
-            "checksum": "none",
+            "payload": "signed" + ", it can't otherwise" * in_parts
+            if is_up and (in_parts or self.settings.signs_payload)
+            else "unsigned",
+            "checksum": "md5, it can't otherwise" if is_up else "none",
         }
 
     def _remote(self, key: str) -> str:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from benchmarks.scenarios.base import Scenario
+from benchmarks.scenarios.local_file import LocalUpload
+from benchmarks.scenarios.loop_lag import DownloadLag, UploadLag
+from benchmarks.scenarios.many import UploadMany
+from benchmarks.scenarios.memory import DownloadMemory, UploadMemory
 from benchmarks.scenarios.small import GetSmall, PutSmall
 from benchmarks.scenarios.whole_file import DownloadFile, UploadFile
 
@@ -11,7 +15,19 @@ __all__ = ["SCENARIOS", "choose"]
 ALL = "all"
 
 SCENARIOS: dict[str, Scenario] = {
-    scenario.name: scenario for scenario in (UploadFile(), DownloadFile(), PutSmall(), GetSmall())
+    scenario.name: scenario
+    for scenario in (
+        UploadFile(),
+        DownloadFile(),
+        PutSmall(),
+        GetSmall(),
+        UploadMany(),
+        UploadLag(),
+        DownloadLag(),
+        UploadMemory(),
+        DownloadMemory(),
+        LocalUpload(),
+    )
 }
 
 

@@ -6,14 +6,14 @@ import abc
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from benchmarks.model import Settings
+from benchmarks.model import MIB, Settings
 
 if TYPE_CHECKING:
     from benchmarks.peers.base import Client
     from benchmarks.stopwatch import Stopwatch
-    from benchmarks.workbench import Workbench
+    from benchmarks.workbench import Sizes, Workbench
 
-__all__ = ["Outcome", "Scenario"]
+__all__ = ["Outcome", "Scenario", "mib"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,11 @@ class Outcome:
     extra: dict[str, float] = field(default_factory=dict)
 
 
+def mib(size_bytes: int) -> str:
+    """A size in words."""
+    return f"{size_bytes / MIB:g} MiB"
+
+
 class Scenario(abc.ABC):
     """Something to measure. Everything but `run` happens in the parent, outside what is measured.
 
@@ -39,6 +44,7 @@ class Scenario(abc.ABC):
         metrics: The names of what is reported, of `benchmarks.metrics`; peers are compared by the first.
         group: What the command line calls it together with others; ``""`` = nothing.
         peers: Those that take part, ours first; none: S3Blob and those that the command line names.
+        needs_server: Whether it has to do with a server.
     """
 
     name: ClassVar[str]
@@ -47,6 +53,11 @@ class Scenario(abc.ABC):
     metrics: ClassVar[tuple[str, ...]]
     group: ClassVar[str] = ""
     peers: ClassVar[tuple[str, ...]] = ()
+    needs_server: ClassVar[bool] = True
+
+    @abc.abstractmethod
+    def size(self, sizes: Sizes) -> str:
+        """How much is transferred, for the results."""
 
     def adapt(self, settings: Settings) -> Settings:
         """How to transfer in this scenario, where that is part of what it measures."""

@@ -11,7 +11,7 @@ from benchmarks.scenarios.base import Outcome, Scenario
 if TYPE_CHECKING:
     from benchmarks.peers.base import Client
     from benchmarks.stopwatch import Stopwatch
-    from benchmarks.workbench import Workbench
+    from benchmarks.workbench import Sizes, Workbench
 
 __all__ = ["GetSmall", "PutSmall"]
 
@@ -30,6 +30,9 @@ def _names(count: int) -> list[str]:
 class _Small(Scenario):
     metrics: ClassVar[tuple[str, ...]] = ("rate", "cpu-object", "memory")
     group: ClassVar[str] = "small"
+
+    def size(self, sizes: Sizes) -> str:
+        return f"{sizes.small_count:,} of 4 KiB"
 
     def prepare(self, bench: Workbench) -> None:
         for directory, names in self.sets(bench).items():

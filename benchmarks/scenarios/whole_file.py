@@ -6,17 +6,17 @@ import abc
 import os
 from typing import TYPE_CHECKING, ClassVar
 
-from benchmarks.scenarios.base import Outcome, Scenario
+from benchmarks.scenarios.base import Outcome, Scenario, mib
 
 if TYPE_CHECKING:
     from benchmarks.peers.base import Client
     from benchmarks.stopwatch import Stopwatch
     from benchmarks.workbench import Sizes, Workbench
 
-__all__ = ["DownloadFile", "UploadFile"]
+__all__ = ["CONTENT", "WARM_UP", "DownloadFile", "UploadFile"]
 
-_CONTENT = "content"
-_WARM_UP = "warm-up"
+CONTENT = "content"
+WARM_UP = "warm-up"
 
 
 class _WholeFile(Scenario):
@@ -33,19 +33,22 @@ class _WholeFile(Scenario):
         """The size of the large file."""
         return sizes.file_bytes
 
+    def size(self, sizes: Sizes) -> str:
+        return mib(self.size_bytes(sizes))
+
     def prepare(self, bench: Workbench) -> None:
-        bench.make_file(_CONTENT, self.size_bytes(bench.sizes))
-        bench.make_file(_WARM_UP, bench.sizes.warm_up_bytes)
+        bench.make_file(CONTENT, self.size_bytes(bench.sizes))
+        bench.make_file(WARM_UP, bench.sizes.warm_up_bytes)
 
     def clean_up(self, bench: Workbench) -> None:
-        for name in (_CONTENT, _WARM_UP):
+        for name in (CONTENT, WARM_UP):
             bench.remove_file(name)
 
     def run(self, client: Client, arguments: dict[str, str], stopwatch: Stopwatch) -> Outcome:
-        self.transfer(client, arguments, _WARM_UP)
+        self.transfer(client, arguments, WARM_UP)
         with stopwatch:
-            self.transfer(client, arguments, _CONTENT)
-        return Outcome(os.stat(arguments[f"{_CONTENT}-path"]).st_size)
+            self.transfer(client, arguments, CONTENT)
+        return Outcome(os.stat(arguments[f"{CONTENT}-path"]).st_size)
 
 
 class UploadFile(_WholeFile):
@@ -57,7 +60,7 @@ class UploadFile(_WholeFile):
 
     def arguments(self, bench: Workbench, run_name: str) -> dict[str, str]:
         arguments: dict[str, str] = {}
-        for name in (_CONTENT, _WARM_UP):
+        for name in (CONTENT, WARM_UP):
             arguments |= {f"{name}-path": bench.path(name), f"{name}-key": f"{run_name}-{name}"}
         return arguments
 
@@ -65,7 +68,7 @@ class UploadFile(_WholeFile):
         client.upload(arguments[f"{what}-path"], arguments[f"{what}-key"])
 
     def check(self, bench: Workbench, arguments: dict[str, str]) -> None:
-        names = {arguments[f"{name}-key"]: name for name in (_CONTENT, _WARM_UP)}
+        names = {arguments[f"{name}-key"]: name for name in (CONTENT, WARM_UP)}
         bench.check_objects(names)
         bench.remove_objects(names)
 
@@ -79,15 +82,15 @@ class DownloadFile(_WholeFile):
 
     def prepare(self, bench: Workbench) -> None:
         super().prepare(bench)
-        bench.put_objects({name: bench.path(name) for name in (_CONTENT, _WARM_UP)})
+        bench.put_objects({name: bench.path(name) for name in (CONTENT, WARM_UP)})
 
     def clean_up(self, bench: Workbench) -> None:
         super().clean_up(bench)
-        bench.remove_objects((_CONTENT, _WARM_UP))
+        bench.remove_objects((CONTENT, WARM_UP))
 
     def arguments(self, bench: Workbench, run_name: str) -> dict[str, str]:
         arguments: dict[str, str] = {}
-        for name in (_CONTENT, _WARM_UP):
+        for name in (CONTENT, WARM_UP):
             arguments |= {f"{name}-path": bench.path(f"{run_name}-{name}"), f"{name}-key": name}
         return arguments
 
@@ -95,7 +98,7 @@ class DownloadFile(_WholeFile):
         client.download(arguments[f"{what}-key"], arguments[f"{what}-path"])
 
     def check(self, bench: Workbench, arguments: dict[str, str]) -> None:
-        for name in (_CONTENT, _WARM_UP):
+        for name in (CONTENT, WARM_UP):
             path = arguments[f"{name}-path"]
             bench.check_file(path, name)
             os.unlink(path)

@@ -37,6 +37,7 @@ class Server:
         environment: Credentials, for clients; None: whatever is in the environment.
         authority: Whose certificates to trust, a PEM file; ``""`` = those that the system trusts.
         door: Of a server that drops what it receives; None: it keeps all.
+        exists: Whether there is one: some scenarios need none.
         reclaim: Free the space of what has been deleted, outside the measured part.
     """
 
@@ -45,4 +46,5 @@ class Server:
     environment: dict[str, str] | None = None
     authority: str = ""
     door: Door | None = None
+    exists: bool = True
     reclaim: Callable[[], None] = lambda: None

@@ -13,9 +13,9 @@ import pytest
 
 import benchmarks
 from benchmarks.cli import main
-from benchmarks.peers import OURS, PEERS
+from benchmarks.peers import OTHERS, OURS, PEERS
 from benchmarks.results import Results
-from benchmarks.scenarios import choose
+from benchmarks.scenarios import SCENARIOS, choose
 from benchmarks.table import as_markdown
 from tests.support.weed import Weed
 
@@ -48,8 +48,9 @@ def measure(weed: Weed, directory: Path, *arguments: str) -> dict[str, Any]:
 
 def smoke(directory: Path, *arguments: str) -> dict[str, Any]:
     out = directory / "results.json"
-    quick = ["--rounds", "1", "--warm-up-rounds", "1", "--size-mb", "11", "--directory", str(directory)]
-    done = run(*arguments, *quick, "--server", "nothing", "--json", str(out))
+    sizes = ["--size-mb", "11", "--large-mb", "20", "--count", "20", "--many", "3", "--many-mb", "9"]
+    where = ["--directory", str(directory), "--server", "nothing", "--json", str(out)]
+    done = run(*arguments, "--rounds", "1", *sizes, *where)
     assert done.returncode == 0, done.stderr
     results: dict[str, Any] = json.loads(out.read_text())
     return results
@@ -57,11 +58,13 @@ def smoke(directory: Path, *arguments: str) -> dict[str, Any]:
 
 @pytest.mark.usefixtures("aws_env")
 async def test_a_comparison_both_ways_leaves_figures_and_a_plot_and_nothing_else(weed: Weed, tmp_path: Path) -> None:
-    results = measure(weed, tmp_path, "whole-file", "--concurrency", "2", "--part-size-mb", "5", "--peers", "boto3")
+    results = measure(
+        weed, tmp_path, "whole-file", "--concurrency", "2", "--part-size-mb", "5", "--peers", "boto3,aiobotocore"
+    )
     assert [each["scenario"] for each in results["comparisons"]] == ["upload", "download"]
     assert results["machine"].keys() >= {"date", "cores", "kernel", "python", "asyncblob"}
     for comparison in results["comparisons"]:
-        assert [row["peer"] for row in comparison["rows"]] == [OURS, "boto3"]
+        assert [row["peer"] for row in comparison["rows"]] == [OURS, "boto3", "aiobotocore"]
         samples = [row["samples"][0] for row in comparison["rows"]]
         for sample in samples:
             assert sample["bytes_moved"] == SIZE_MB * 2**20
@@ -70,10 +73,10 @@ async def test_a_comparison_both_ways_leaves_figures_and_a_plot_and_nothing_else
             assert sample["peak_rss_bytes"] > 10_000_000
         # What was set is set for all, and each row says so.
         told = [sample["set"] for sample in samples]
-        assert [each["parts"] for each in told] == ["3, 2 at once", "of 5 MiB, 2 at once"]
-        assert [each["payload"] for each in told] == ["unsigned", "unsigned"]
+        assert [each["parts"] for each in told] == ["3, 2 at once", *["of 5 MiB, 2 at once"] * 2]
+        assert [each["payload"] for each in told] == ["unsigned"] * 3
         assert told[0]["checksum"] == "crc64nvme"
-        ours, theirs = comparison["rows"]
+        ours, theirs, _ = comparison["rows"]
         assert ours["summary"].keys() == {"speed", "cpu", "memory"}
         assert "ratio" not in ours
         assert theirs["ratio"]["speed"]["median"] > 0
@@ -98,17 +101,32 @@ def test_a_client_that_fails_ends_the_run_with_its_error(
     assert [name for name in os.listdir(tmp_path) if "asyncblob" in name] == []
 
 
-def test_a_comparison_on_the_server_that_does_nothing(tmp_path: Path) -> None:
-    """Every kind of scenario runs there, what arrived is checked, and nothing is left behind."""
-    results = smoke(tmp_path, "small", "--count", "40", "--peers", "boto3,awscrt,awscrt-none")
-    assert [each["scenario"] for each in results["comparisons"]] == ["small-put", "small-get"]
-    for comparison in results["comparisons"]:
-        assert comparison["metrics"] == ["rate", "cpu-object", "memory"]
-        assert [row["peer"] for row in comparison["rows"]] == [OURS, "boto3", "awscrt", "awscrt-none"]
+def test_every_scenario_runs_on_the_server_that_does_nothing(tmp_path: Path) -> None:
+    """With the metrics that it says it has, and nothing is left behind."""
+    results = smoke(tmp_path, "all", "--warm-up-rounds", "0", "--peers", "")
+    comparisons = {each["scenario"]: each for each in results["comparisons"]}
+    assert comparisons.keys() == SCENARIOS.keys()
+    for name, comparison in comparisons.items():
+        peers = SCENARIOS[name].peers or (OURS,)
+        assert [row["peer"] for row in comparison["rows"]] == list(peers)
         for row in comparison["rows"]:
-            assert row["samples"][0]["extra"] == {"objects": 40}
-            assert row["summary"]["rate"]["median"] > 0
+            assert row["summary"].keys() == set(SCENARIOS[name].metrics)
+            assert all(spread["median"] > 0 for spread in row["summary"].values())
+    for name in ("small-put", "small-get"):
+        assert comparisons[name]["rows"][0]["samples"][0]["extra"] == {"objects": 20}
     assert [name for name in os.listdir(tmp_path) if "asyncblob" in name] == []
+    pytest.importorskip("matplotlib")
+    plot = tmp_path / "plot.svg"
+    assert main(["plot", str(tmp_path / "results.json"), str(tmp_path / "results.json"), str(plot)]) == 0
+    assert "loop late by" in plot.read_text()
+
+
+def test_what_arrives_is_compared_where_the_server_keeps_it(tmp_path: Path) -> None:
+    """In a warm-up round it does."""
+    results = smoke(tmp_path, "small-put", "--warm-up-rounds", "1", "--peers", "awscrt-none")
+    [comparison] = results["comparisons"]
+    assert [row["peer"] for row in comparison["rows"]] == [OURS, "awscrt-none"]
+    assert all(len(row["samples"]) == 1 for row in comparison["rows"])
 
 
 def test_the_listing_names_all_that_there_is(capsys: pytest.CaptureFixture[str]) -> None:
@@ -127,7 +145,7 @@ def test_tls_is_for_the_server_that_has_it(tmp_path: Path, capsys: pytest.Captur
 def test_a_peer_that_nobody_knows_is_refused_with_those_that_are_known(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["upload", "--peers", "boto4"])
-    assert f"no peer 'boto4'; there are {', '.join(PEERS)}" in capsys.readouterr().err
+    assert f"no peer 'boto4'; there are {', '.join((OURS, *OTHERS))}" in capsys.readouterr().err
 
 
 def test_a_peer_that_is_not_installed_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,19 +80,24 @@ def client(server: Server) -> Any:
     )
 
 
-def exchange(connection: socket.socket, request: bytes, *, body_bytes: int | None = None) -> tuple[bytes, bytes]:
-    """Head and body of the reply to one request."""
-    connection.sendall(request)
-    received = b""
-    while b"\r\n\r\n" not in received:
-        received += connection.recv(65_536)
-    head, _, body = received.partition(b"\r\n\r\n")
-    lengths = [line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
-    expected = body_bytes if body_bytes is not None else int(lengths[0].partition(b":")[2]) if lengths else 0
-    while len(body) < expected:
-        body += connection.recv(65_536)
-    assert len(body) == expected
-    return head, body
+class Raw:
+    """A connection that sees each byte."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._file = connection.makefile("rb")
+
+    def send(self, request: bytes) -> None:
+        self._connection.sendall(request)
+
+    def reply(self, *, has_body: bool = True) -> tuple[bytes, bytes]:
+        """The next reply's head, and its body."""
+        head = b"".join(iter(self._file.readline, b"\r\n"))
+        match = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+        size = int(match[1]) if match and has_body else 0
+        body = self._file.read(size)
+        assert len(body) == size
+        return head, body
 
 
 def test_what_is_kept_comes_back_as_it_was_sent(server: Server, content: Path) -> None:
@@ -173,19 +179,23 @@ def test_one_connection_serves_many_requests_to_the_byte(plain: Server) -> None:
     """Also requests that come in one piece, and one that waits to be told to go on."""
     door(plain).keep(is_kept=True)
     with connected(plain) as connection:
+        raw = Raw(connection)
         put = b"PUT /benchmark/raw HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc"
         get = b"GET /benchmark/raw HTTP/1.1\r\n\r\n"
         for _ in range(3):
-            assert exchange(connection, put)[0].startswith(b"HTTP/1.1 200 OK\r\n")
-            assert exchange(connection, get)[1] == b"abc"
-        patient = b"PUT /benchmark/raw HTTP/1.1\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
-        assert exchange(connection, patient, body_bytes=0)[0] == b"HTTP/1.1 100 Continue"
-        assert exchange(connection, b"later" + get, body_bytes=None)[0].startswith(b"HTTP/1.1 200 OK\r\n")
-        head, body = exchange(connection, b"", body_bytes=5)
-        assert (head[:15], body) == (b"HTTP/1.1 200 OK", b"later")
-        head, _ = exchange(connection, b"HEAD /benchmark/raw HTTP/1.1\r\n\r\n", body_bytes=0)
-        assert b"\r\nContent-Length: 5" in head
-        assert exchange(connection, b"DELETE /benchmark/raw HTTP/1.1\r\n\r\n")[0].startswith(b"HTTP/1.1 204 ")
+            raw.send(put)
+            assert raw.reply()[0].startswith(b"HTTP/1.1 200 OK\r\n")
+            raw.send(get)
+            assert raw.reply()[1] == b"abc"
+        raw.send(b"PUT /benchmark/raw HTTP/1.1\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+        assert raw.reply() == (b"HTTP/1.1 100 Continue\r\n", b"")
+        raw.send(b"later" + get + get)
+        assert raw.reply()[0].startswith(b"HTTP/1.1 200 OK\r\n")
+        assert [raw.reply()[1] for _ in range(2)] == [b"later"] * 2
+        raw.send(b"HEAD /benchmark/raw HTTP/1.1\r\n\r\n")
+        assert b"\r\nContent-Length: 5\r\n" in raw.reply(has_body=False)[0]
+        raw.send(b"DELETE /benchmark/raw HTTP/1.1\r\n\r\n")
+        assert raw.reply()[0].startswith(b"HTTP/1.1 204 ")
 
 
 def test_what_is_no_request_ends_the_connection(plain: Server) -> None:

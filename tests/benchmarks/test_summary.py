@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import time
 
 import pytest
 
+from benchmarks.lateness import Lateness
 from benchmarks.metrics import METRICS
 from benchmarks.model import Sample
 from benchmarks.summary import Spread, paired_ratio, spread_of
@@ -24,6 +27,24 @@ def test_units_are_decimal_and_per_gigabyte() -> None:
 def test_what_an_object_costs_is_in_objects_per_second_and_microseconds() -> None:
     one = dataclasses.replace(sample(1, 4.0, cpu=3.0), extra={"objects": 2000})
     assert {name: METRICS[name].of(one) for name in ("rate", "cpu-object")} == {"rate": 500.0, "cpu-object": 1500.0}
+
+
+def test_lateness_is_never_nothing_so_that_it_has_a_ratio() -> None:
+    one = dataclasses.replace(sample(1, 4.0), extra={"lag-median": 0.0, "lag-p99": 2.0})
+    assert METRICS["lag-median"].of(one) > 0
+    assert METRICS["lag-p99"].of(one) == 2.0
+
+
+async def test_lateness_counts_what_holds_up_the_loop_at_its_very_end() -> None:
+    lateness = Lateness()
+
+    async def hold_up() -> None:
+        await asyncio.sleep(0.02)
+        time.sleep(0.05)
+
+    await lateness.during(hold_up())
+    assert lateness.milliseconds(100) >= 45
+    assert lateness.milliseconds(0) <= lateness.milliseconds(50) <= lateness.milliseconds(100)
 
 
 def test_a_spread_is_the_median_between_the_extremes() -> None:
