@@ -40,8 +40,11 @@ __all__ = ["WireDataPlane"]
 
 T = TypeVar("T")
 
-_DIGEST_STEP_BYTES = 1024**2
-"""How much is digested before the thread's other connections have their turn: a third of a millisecond of CRC64NVME."""
+_CRC_STEP_BYTES, _SHA256_STEP_BYTES = 4 * 1024**2, 1024**2
+"""How much is digested before the thread's other connections have their turn: about half a millisecond's work."""
+
+_DIGEST_BUFFER_BYTES = 128 * 1024
+"""What is read at once for it."""
 
 _CODE = re.compile(rb"<Code>\s*([^<]{1,128}?)\s*</Code>")
 _MESSAGE = re.compile(rb"<Message>([^<]{0,1024})</Message>")
@@ -309,25 +312,40 @@ async def _digest(
     if not with_crc and not with_sha256:
         return None, None
     value = 0
-    sha256 = hashlib.sha256()
-    scratch = thread.reactor.scratch[:RECEIVE_BYTES]
+    sha256 = hashlib.sha256() if with_sha256 else None
+    step = _SHA256_STEP_BYTES if with_sha256 else _CRC_STEP_BYTES
     position, end = piece.offset, piece.offset + piece.length
-    pause = position + _DIGEST_STEP_BYTES
     while position < end:
-        with _file_errors():
-            count = read_into(piece.fd, scratch[: end - position], position)
+        stop = min(position + step, end)
+        value = _digest_step(piece.fd, position, stop, thread.reactor.scratch, value if with_crc else None, sha256)
+        position = stop
+        if position < end:
+            await asyncio.sleep(0)
+    return value if with_crc else None, sha256.hexdigest() if sha256 is not None else None
+
+
+def _digest_step(
+    fd: int, position: int, stop: int, scratch: memoryview, value: int | None, sha256: hashlib._Hash | None
+) -> int:
+    """Continue a CRC64NVME, if there is one, and a SHA-256 with a range of a file."""
+    result = value or 0
+    buffer = scratch[:_DIGEST_BUFFER_BYTES]
+    while position < stop:
+        if stop - position < len(buffer):
+            buffer = buffer[: stop - position]
+        try:
+            count = read_into(fd, buffer, position)
+        except OSError as error:
+            raise FileError(error) from None
         if not count:
             raise shrunk()
-        data = scratch[:count]
-        if with_crc:
-            value = crc.update(data, value)
-        if with_sha256:
+        data = buffer if count == len(buffer) else buffer[:count]
+        if value is not None:
+            result = crc.update(data, result)
+        if sha256 is not None:
             sha256.update(data)
         position += count
-        if position >= pause:
-            pause = position + _DIGEST_STEP_BYTES
-            await asyncio.sleep(0)
-    return value if with_crc else None, sha256.hexdigest() if with_sha256 else None
+    return result
 
 
 def _object_head(head: ReplyHead, *, start: int, length: int | None, etag: str) -> ObjectHead:
