@@ -6,11 +6,13 @@ rules have decided, be it the endpoint, the place of the bucket, the region or t
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
 import re
 import ssl
 import sys
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,7 @@ import anyio
 from asyncblob.engine.threads import run_in_thread
 from asyncblob.errors import CredentialsError
 from asyncblob.s3.connection import Connection
+from asyncblob.s3.deadline import Deadline
 from asyncblob.s3.failures import ConnectionFailure, RequestFailure
 from asyncblob.s3.options import Options
 from asyncblob.s3.translation import translated
@@ -82,6 +85,7 @@ class RouteFinder:
         self._signer: tuple[object, str, Signer] | None = None
         self._client: Any = None
         self._contexts: dict[tuple[Any, Any], ssl.SSLContext] = {}
+        self._following = asyncio.Lock()
 
     async def route(self) -> Route:
         """The route of the present client.
@@ -118,18 +122,29 @@ class RouteFinder:
                 self._signer = known = (frozen, route.region, Signer(credentials, route.region))
         return known[2]
 
-    async def follow_region(self) -> bool:
-        """Let botocore find out where the bucket is; whether that is elsewhere than was thought."""
-        before = self._route
-        client = self._connection.client
-        try:
-            with translated():
-                await client.head_bucket(Bucket=self._options.bucket)
-        except RequestFailure:
-            pass  # whatever it answers, a redirect has been followed before
-        self._route = None
-        after = await self.route()
-        return before is None or (before.region, before.host) != (after.region, after.host)
+    async def follow_region(self, failed: Route | None = None) -> bool:
+        """Let botocore find out where the bucket is; whether that is elsewhere than where a request has failed.
+
+        Several may fail side by side: one of them looks, and the others see what it has found.
+        """
+        failed = failed or self._route
+        async with self._following:
+            if self._route is failed:
+                self._route = None  # a request of the control plane may have followed already
+            after = await self.route()
+            if failed is None or not _is_elsewhere(after, failed):
+                await self._ask_for_bucket()
+                self._route = None
+                after = await self.route()
+            return failed is None or _is_elsewhere(after, failed)
+
+    async def _ask_for_bucket(self) -> None:
+        """Send a HeadBucket: whatever it answers, botocore has followed a redirect before."""
+        options = self._options
+        with suppress(RequestFailure):
+            async with Deadline(options.connect_timeout + options.first_byte_timeout):
+                with translated():
+                    await self._connection.client.head_bucket(Bucket=options.bucket)
 
     async def _find(self, client: Any) -> Route:
         reason = self._static_reason(client)
@@ -233,6 +248,10 @@ def _keep_back(request: Any, **_: object) -> Any:
 class _NoBody:
     async def read(self) -> bytes:
         return b""
+
+
+def _is_elsewhere(one: Route, other: Route) -> bool:
+    return (one.region, one.host) != (other.region, other.host)
 
 
 def _text(value: Any) -> str:
