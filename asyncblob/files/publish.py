@@ -34,6 +34,7 @@ from asyncblob.files import operations
 from asyncblob.files.destination import Destination
 from asyncblob.files.directory import Directory, naming
 from asyncblob.files.operations import LockState
+from asyncblob.files.positional import write_at
 from asyncblob.files.sweep import TEMPORARY_SUFFIX, sweep
 from asyncblob.keys import INTERNAL_PREFIX
 
@@ -136,6 +137,15 @@ class PendingFile:
         """
         with naming(self.dest):
             operations.reserve(self.fd, size)
+
+    def write(self, data: bytes) -> None:
+        """Write a small file's content as a whole.
+
+        Raises:
+            OSError: It could not be written.
+        """
+        with naming(self.dest):
+            write_at(self.fd, data, 0)
 
     def commit(self, *, fsync: bool, mode: int | None = None, mtime_ns: int | None = None) -> None:
         """Publish the file, replacing what is at the destination, and close it: `seal` and `publish` in one.

@@ -7,6 +7,7 @@ import stat
 
 from asyncblob.errors import BlobChangedError, InvalidPathError
 from asyncblob.files.directory import naming
+from asyncblob.files.positional import read_at
 
 __all__ = ["Source"]
 
@@ -65,6 +66,20 @@ class Source:
             os.close(fd)
             raise
 
+    def read_whole(self) -> bytes:
+        """Read all of a small file, as it was at one moment.
+
+        Raises:
+            BlobChangedError: It changed while it was read, or holds other than its size says.
+            OSError: It can't be read.
+        """
+        with naming(self.path):
+            data = read_at(self.fd, self.size + 1, 0)  # one more than there should be
+            self._compare(os.fstat(self.fd))
+        if len(data) != self.size:
+            raise self._made_up()
+        return data
+
     def check_unchanged(self) -> None:
         """Check that descriptor and path still are the file that was opened, with the same size and time.
 
@@ -95,10 +110,13 @@ class Source:
             )
         self._compare(status)
         if hasattr(os, "pread") and os.pread(self.fd, 1, self.size):
-            raise BlobChangedError(
-                f"the file {self.path!r} holds more than the {self.size} bytes that its size says; it is still being "
-                "written, or made up as it is read (as in /proc): use upload_stream"
-            )
+            raise self._made_up()
+
+    def _made_up(self) -> BlobChangedError:
+        return BlobChangedError(
+            f"the file {self.path!r} holds other than the {self.size} bytes that its size says; it is still being "
+            "written, or made up as it is read (as in /proc): use upload_stream"
+        )
 
     def _compare(self, now: os.stat_result) -> None:
         then = self._status

@@ -19,9 +19,21 @@ from asyncblob.s3.planes import Planes
 from asyncblob.s3.requests import Requests, Tally
 from asyncblob.wire.iothread import IOThreads
 
-__all__ = ["StoreContext"]
+__all__ = ["SizeHint", "StoreContext"]
 
 T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class SizeHint:
+    """What the next download is probably like: like the one before it.
+
+    Attributes:
+        small: Whether that was a small object. One is fetched without a range, which saves asking for its checksum; for
+            a large one that would cost a connection.
+    """
+
+    small: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +45,7 @@ class StoreContext:
         connection: The control plane's client.
         planes: What moves the bytes.
         io_threads: The threads of the wire.
+        sizes: What the store's downloads are like.
         requests: Sends requests, again where that helps.
         budget: What all transfers may hold together.
         checksums: Whether the service takes checksums.
@@ -43,6 +56,7 @@ class StoreContext:
     connection: Connection
     planes: Planes
     io_threads: IOThreads
+    sizes: SizeHint
     requests: Requests
     budget: Budget
     checksums: ChecksumPolicy

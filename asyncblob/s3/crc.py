@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import binascii
 
-__all__ = ["Whole", "combine", "decode", "encode", "update"]
+__all__ = ["Whole", "combine", "decode", "encode", "text", "update"]
 
 _BYTES = 8
 
@@ -45,6 +45,11 @@ def decode(text: str) -> int | None:
     except (binascii.Error, ValueError):
         return None
     return int.from_bytes(raw, "big") if len(raw) == _BYTES else None
+
+
+def text(crc: int | None) -> str:
+    """As `TransferInfo.checksum` says it; ``""``: there is none that was checked."""
+    return "" if crc is None else f"crc64nvme:{encode(crc)}"
 
 
 class Whole:

@@ -263,7 +263,7 @@ class Download:
                 f"what arrived has the CRC64NVME {crc.encode(whole)}, what is stored {crc.encode(expected)}; "
                 "if trying again gives the same, upload the blob again"
             )
-        return f"crc64nvme:{crc.encode(whole)}"
+        return crc.text(whole)
 
 
 class _OpenReply:

@@ -9,6 +9,7 @@ from asyncblob.s3.dataplane import DataPlane
 from asyncblob.s3.options import Options
 from asyncblob.s3.plain import PlainDataPlane
 from asyncblob.s3.route import RouteFinder, Unroutable
+from asyncblob.s3.small import SmallObjects
 from asyncblob.s3.wired import WireDataPlane
 
 __all__ = ["Planes"]
@@ -24,9 +25,11 @@ class Planes:
 
     Attributes:
         chosen: The choice, once it is made.
+        small: What transfers small objects in one request, if the choice was the wire.
     """
 
     def __init__(self, options: Options, plain: PlainDataPlane, wire: WireDataPlane, finder: RouteFinder) -> None:
+        self.small: SmallObjects | None = None
         self._options = options
         self._plain = plain
         self._wire = wire
@@ -51,5 +54,7 @@ class Planes:
                 raise InvalidURLError(f"data_plane=wire can't be used: {reason}; use data_plane=auto") from None
             _log.debug("%s: the plain data plane is used: %s", self._options.store_name, reason)
             plane = self._plain
+        else:
+            self.small = SmallObjects(self._wire)
         self.chosen = plane
         return plane

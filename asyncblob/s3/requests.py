@@ -78,7 +78,8 @@ class Requests:
 
         async def timed() -> T:
             async with self._urgent if urgent else self._ordinary, Deadline(seconds):
-                return await attempt()
+                with translated():
+                    return await attempt()
 
         return await self.send(timed, tally=tally, special=special, policy=policy)
 
@@ -111,8 +112,7 @@ class Requests:
         async def once() -> T:
             nonlocal generation
             generation = self._connection.generation
-            with translated():
-                result = await attempt()
+            result = await attempt()
             self._budget.succeeded()
             return result
 

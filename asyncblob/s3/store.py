@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,7 +20,7 @@ from asyncblob.files.source import Source
 from asyncblob.keys import check_path, s3_key
 from asyncblob.s3.checksums import ChecksumPolicy
 from asyncblob.s3.connection import Connection
-from asyncblob.s3.context import StoreContext
+from asyncblob.s3.context import SizeHint, StoreContext
 from asyncblob.s3.download import Download, DownloadResult
 from asyncblob.s3.failures import BadReply, ServiceFailure
 from asyncblob.s3.options import Options
@@ -27,6 +28,8 @@ from asyncblob.s3.plain import PlainDataPlane
 from asyncblob.s3.planes import Planes
 from asyncblob.s3.requests import CONTROL_REQUESTS, Requests, Tally
 from asyncblob.s3.route import RouteFinder
+from asyncblob.s3.small import NotSimple
+from asyncblob.s3.small_transfers import SmallTransfers
 from asyncblob.s3.upload import Upload, UploadResult
 from asyncblob.s3.wired import WireDataPlane
 from asyncblob.wire.iothread import IOThreads
@@ -119,6 +122,7 @@ class S3Blob(Blob):
                     finder,
                 ),
                 io_threads=io_threads,
+                sizes=SizeHint(),
                 requests=Requests(connection, budget, RetryPolicy(max_attempts=options.max_attempts), options),
                 budget=budget,
                 checksums=ChecksumPolicy(options.checksum, store=options.store_name),
@@ -155,6 +159,10 @@ class S3Blob(Blob):
             name = s3_key(self.options.prefix, key)
             context = self._context
             tally = Tally()
+            if progress is None and context.planes.small is not None:
+                with contextlib.suppress(NotSimple):
+                    small = SmallTransfers(context, context.planes.small, tally)
+                    return _info(stopwatch, *await small.upload(path, name), tally)
             opened: list[Source] = []
             try:
                 await context.in_thread(lambda: opened.append(Source.open(path)))
@@ -192,10 +200,17 @@ class S3Blob(Blob):
             stopwatch = Stopwatch()
             path = check_path(dest_path, "dest_path")
             name = s3_key(self.options.prefix, key)
+            context = self._context
             tally = Tally()
+            if progress is None and context.planes.small is not None and context.sizes.small and not self.options.fsync:
+                with contextlib.suppress(NotSimple):
+                    small = SmallTransfers(context, context.planes.small, tally)
+                    found = await small.download(name, path)
+                    return _info(stopwatch, found.size, found, tally)
             meter = ProgressMeter(progress, key)
-            plane = await self._context.choose_plane(tally)
-            result = await meter.reporting(Download(self._context, plane, name, path, meter, tally).run)
+            plane = await context.choose_plane(tally)
+            result = await meter.reporting(Download(context, plane, name, path, meter, tally).run)
+            context.sizes.small = not result.part_count
             return _info(stopwatch, result.size, result, tally)
 
     async def stat(self, key: str) -> BlobStat:

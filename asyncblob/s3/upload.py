@@ -118,7 +118,7 @@ class Upload:
         checked = self._checksums.check_echo(reply.crc, reply.crc_echo)
         self._meter.complete_part(meter, size)
         self._meter.finish(size)
-        return UploadResult(reply.etag, reply.request_id, _checksum(reply.crc if checked else None), 0, 0)
+        return UploadResult(reply.etag, reply.request_id, crc.text(reply.crc if checked else None), 0, 0)
 
     async def _multipart(self, with_crc: bool) -> UploadResult:
         self._meter.restart()
@@ -151,7 +151,7 @@ class Upload:
         return UploadResult(
             etag=response.etag,
             request_id=response.request_id,
-            checksum=_checksum(whole if self._all_checked(replies, whole, response.crc) else None),
+            checksum=crc.text(whole if self._all_checked(replies, whole, response.crc) else None),
             part_count=self._plan.part_count,
             concurrency=peak,
         )
@@ -373,7 +373,3 @@ def _whole_etag(replies: dict[int, SendReply]) -> str:
     except ValueError:
         return ""
     return f"{hashlib.md5(joined, usedforsecurity=False).hexdigest()}-{len(etags)}"
-
-
-def _checksum(value: int | None) -> str:
-    return "" if value is None else f"crc64nvme:{crc.encode(value)}"

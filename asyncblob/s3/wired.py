@@ -36,7 +36,15 @@ from asyncblob.wire.iothread import IOThread, IOThreads
 from asyncblob.wire.reactor import RECEIVE_BYTES
 from asyncblob.wire.signing import EMPTY_SHA256, UNSIGNED_PAYLOAD, Signer, encode_query
 
-__all__ = ["WireDataPlane"]
+__all__ = [
+    "Pass",
+    "WireDataPlane",
+    "check_length",
+    "get_head",
+    "put_head",
+    "read_object_head",
+    "send_reply",
+]
 
 T = TypeVar("T")
 
@@ -55,7 +63,7 @@ _REGION_HEADER = "x-amz-bucket-region"
 
 
 @dataclass(frozen=True, slots=True)
-class _Pass:
+class Pass:
     """What a request is made with: where it goes, who signs it, and how far the service's clock is ahead."""
 
     route: Route
@@ -68,6 +76,9 @@ class WireDataPlane:
 
     Memory: an I/O thread has one buffer, in which the bytes of all its connections pass by. A connection that waits
     for its caller or, with TLS, for its socket holds what was received, or encrypted, at once.
+
+    Attributes:
+        signs_payload: Whether the SHA-256 of a payload is part of its request's signature.
     """
 
     part_memory_bytes = 2 * RECEIVE_BYTES
@@ -75,7 +86,7 @@ class WireDataPlane:
     def __init__(self, finder: RouteFinder, options: Options, signs_payload: bool, threads: IOThreads) -> None:
         self._finder = finder
         self._threads = threads
-        self._signs_payload = signs_payload
+        self.signs_payload = signs_payload
         self._timeouts = Timeouts(
             connect=options.connect_timeout, first_byte=options.first_byte_timeout, silence=options.silence_timeout
         )
@@ -83,31 +94,31 @@ class WireDataPlane:
 
     async def put_object(self, key: str, body: FileSlice, *, meter: PartMeter, with_crc: bool) -> SendReply:
         """Send a PutObject."""
-        return await self._request(partial(self._send, key, (), body, meter, with_crc))
+        return await self.request(partial(self._send, key, (), body, meter, with_crc))
 
     async def upload_part(
         self, key: str, upload_id: str, number: int, body: FileSlice, *, meter: PartMeter, with_crc: bool
     ) -> SendReply:
         """Send an UploadPart."""
         query = (("partNumber", str(number)), ("uploadId", upload_id))
-        return await self._request(partial(self._send, key, query, body, meter, with_crc))
+        return await self.request(partial(self._send, key, query, body, meter, with_crc))
 
     async def fetch_range(
         self, key: str, *, start: int, length: int | None, etag: str, fd: int, meter: PartMeter, with_crc: bool
     ) -> int | None:
         """Send a GetObject and write what comes."""
-        return await self._request(partial(self._fetch, key, start, length, etag, fd, meter, with_crc))
+        return await self.request(partial(self._fetch, key, start, length, etag, fd, meter, with_crc))
 
     async def find_checksum(self, key: str, *, etag: str) -> StoredChecksum:
         """Send a HeadObject."""
-        return await self._request(partial(self._look_up, key, etag))
+        return await self.request(partial(self._look_up, key, etag))
 
     @asynccontextmanager
     async def get_object(
         self, key: str, *, start: int, length: int | None, etag: str = ""
     ) -> AsyncIterator[ObjectReply]:
         """Send a GetObject."""
-        reply = await self._request(partial(self._open, key, start, length, etag))
+        reply = await self.request(partial(self._open, key, start, length, etag))
         try:
             yield reply
         finally:
@@ -116,12 +127,12 @@ class WireDataPlane:
 
     # On the caller's loop.
 
-    async def _request(self, work: Callable[[IOThread, _Pass], Coroutine[Any, Any, T]]) -> T:
+    async def request(self, work: Callable[[IOThread, Pass], Coroutine[Any, Any, T]]) -> T:
         """Do a request on an I/O thread; again, once each, by the service's clock and in the bucket's own region."""
         skewed = moved = False
         while True:
             route = await self._finder.route()
-            ticket = _Pass(route, await self._finder.signer(route), self._clock_offset)
+            ticket = Pass(route, await self._finder.signer(route), self._clock_offset)
             thread = self._threads.least_busy()
             try:
                 with _translated():
@@ -133,7 +144,7 @@ class WireDataPlane:
                     self._clock_offset = offset
                 elif not moved and _is_elsewhere(failure, route):
                     moved = True
-                    if not await self._finder.follow_region():
+                    if not await self._finder.follow_region(route):
                         raise
                 else:
                     raise
@@ -148,26 +159,18 @@ class WireDataPlane:
         meter: PartMeter,
         with_crc: bool,
         thread: IOThread,
-        ticket: _Pass,
+        ticket: Pass,
     ) -> SendReply:
         meter.bytes_done = 0
-        value, sha256 = await _digest(piece, thread, with_crc=with_crc, with_sha256=self._signs_payload)
+        value, sha256 = await _digest(piece, thread, with_crc=with_crc, with_sha256=self.signs_payload)
         headers = [] if value is None else [("x-amz-checksum-crc64nvme", crc.encode(value))]
         body = FileBody(piece.fd, piece.offset, piece.length, meter=meter, before_last=piece.before_last)
         if not piece.length and piece.before_last is not None:
             with _file_errors():
                 piece.before_last()
         head = _head(ticket, "PUT", key, query, headers, sha256 or UNSIGNED_PAYLOAD, content_length=piece.length)
-        reply = await self._exchange(thread, ticket, Request(head, body if piece.length else None, _no_body))
-        found = reply.head.headers
-        result = SendReply(
-            etag=found.get("etag", ""),
-            request_id=_request_id(found),
-            crc=value,
-            crc_echo=crc.decode(found.get("x-amz-checksum-crc64nvme", "")),
-        )
-        if not result.etag and not result.request_id:
-            raise BadReply("a success with neither ETag nor request id, which something else than S3 has sent")
+        reply = await self.exchange(thread, ticket, Request(head, body if piece.length else None, _no_body))
+        result = send_reply(reply, value)
         meter.bytes_done = piece.length
         return result
 
@@ -181,40 +184,41 @@ class WireDataPlane:
         meter: PartMeter,
         with_crc: bool,
         thread: IOThread,
-        ticket: _Pass,
+        ticket: Pass,
     ) -> int | None:
         sink = FileSink(fd, start, meter=meter, checksum=crc.update if with_crc else None)
         expected = 0
 
         def receive(head: ReplyHead) -> Sink:
             nonlocal expected
-            expected = _object_head(head, start=start, length=length, etag=etag).length
+            expected = read_object_head(head, start=start, length=length, etag=etag).length
             return sink
 
-        request = Request(_get(ticket, key, start, length, etag), None, receive)
-        await self._exchange(thread, ticket, request)
-        return _check_length(sink, expected, with_crc=with_crc)
+        request = Request(get_head(ticket, key, start, length, etag), None, receive)
+        await self.exchange(thread, ticket, request)
+        check_length(sink, expected)
+        return sink.value if with_crc else None
 
     async def _open(
-        self, key: str, start: int, length: int | None, etag: str, thread: IOThread, ticket: _Pass
+        self, key: str, start: int, length: int | None, etag: str, thread: IOThread, ticket: Pass
     ) -> _WireReply:
-        request = Request(_get(ticket, key, start, length, etag), None, _held)
+        request = Request(get_head(ticket, key, start, length, etag), None, _held)
         origin = ticket.route.origin
         connection, reply = await thread.pool.exchange(origin, request, self._timeouts)
         try:
             _check_success(reply)
-            head = _object_head(reply.head, start=start, length=length, etag=etag)
+            head = read_object_head(reply.head, start=start, length=length, etag=etag)
         except BaseException:
             thread.pool.release(origin, connection)
             raise
         return _WireReply(head, thread, ticket, connection)
 
-    async def _look_up(self, key: str, etag: str, thread: IOThread, ticket: _Pass) -> StoredChecksum:
+    async def _look_up(self, key: str, etag: str, thread: IOThread, ticket: Pass) -> StoredChecksum:
         headers = [("x-amz-checksum-mode", "ENABLED")]
         if etag:
             headers.append(("if-match", etag))
         head = _head(ticket, "HEAD", key, (), headers, EMPTY_SHA256)
-        reply = await self._exchange(thread, ticket, Request(head, None, _no_body, without_body=True))
+        reply = await self.exchange(thread, ticket, Request(head, None, _no_body, without_body=True))
         found = reply.head.headers
         return StoredChecksum.of(
             etag=found.get("etag", etag),
@@ -222,7 +226,7 @@ class WireDataPlane:
             crc64nvme=found.get("x-amz-checksum-crc64nvme", ""),
         )
 
-    async def _exchange(self, thread: IOThread, ticket: _Pass, request: Request) -> Reply:
+    async def exchange(self, thread: IOThread, ticket: Pass, request: Request) -> Reply:
         """Make a request and give the connection back."""
         connection, reply = await thread.pool.exchange(ticket.route.origin, request, self._timeouts)
         thread.pool.release(ticket.route.origin, connection)
@@ -233,7 +237,7 @@ class WireDataPlane:
 class _WireReply:
     """An `ObjectReply` whose body waits on its connection."""
 
-    def __init__(self, head: ObjectHead, thread: IOThread, ticket: _Pass, connection: Connection) -> None:
+    def __init__(self, head: ObjectHead, thread: IOThread, ticket: Pass, connection: Connection) -> None:
         self._thread = thread
         self._ticket = ticket
         self._connection = connection
@@ -260,11 +264,12 @@ class _WireReply:
         sink = FileSink(fd, self.head.start, meter=meter, checksum=crc.update if with_crc else None)
         await self._connection.resume(sink)
         self._thread.pool.release(self._ticket.route.origin, self._connection)
-        return _check_length(sink, self.head.length, with_crc=with_crc)
+        check_length(sink, self.head.length)
+        return sink.value if with_crc else None
 
 
 def _head(
-    ticket: _Pass,
+    ticket: Pass,
     method: str,
     key: str,
     query: Sequence[tuple[str, str]],
@@ -288,12 +293,42 @@ def _head(
     return "".join(lines).encode()
 
 
-def _get(ticket: _Pass, key: str, start: int, length: int | None, etag: str) -> bytes:
+def put_head(ticket: Pass, key: str, data: bytes, value: int | None, *, signs_payload: bool) -> bytes:
+    """The head of a PutObject of bytes, with their CRC64NVME if it is to be checked."""
+    headers = [] if value is None else [("x-amz-checksum-crc64nvme", crc.encode(value))]
+    sha256 = hashlib.sha256(data).hexdigest() if signs_payload else UNSIGNED_PAYLOAD
+    return _head(ticket, "PUT", key, (), headers, sha256, content_length=len(data))
+
+
+def send_reply(reply: Reply, value: int | None) -> SendReply:
+    """What a reply to a PutObject or an UploadPart says.
+
+    Raises:
+        BadReply: Something else than S3 has sent it.
+    """
+    found = reply.head.headers
+    result = SendReply(
+        etag=found.get("etag", ""),
+        request_id=_request_id(found),
+        crc=value,
+        crc_echo=crc.decode(found.get("x-amz-checksum-crc64nvme", "")),
+    )
+    if not result.etag and not result.request_id:
+        raise BadReply("a success with neither ETag nor request id, which something else than S3 has sent")
+    return result
+
+
+def get_head(
+    ticket: Pass, key: str, start: int, length: int | None, etag: str, *, with_checksum: bool = False
+) -> bytes:
+    """The head of a GetObject; with `with_checksum` it asks for the object's checksum, which no range has."""
     headers = []
     if length is not None:
         headers.append(("range", f"bytes={start}-{start + length - 1}"))
     if etag:
         headers.append(("if-match", etag))
+    if with_checksum:
+        headers.append(("x-amz-checksum-mode", "ENABLED"))
     return _head(ticket, "GET", key, (), headers, EMPTY_SHA256)
 
 
@@ -348,7 +383,8 @@ def _digest_step(
     return result
 
 
-def _object_head(head: ReplyHead, *, start: int, length: int | None, etag: str) -> ObjectHead:
+def read_object_head(head: ReplyHead, *, start: int, length: int | None, etag: str) -> ObjectHead:
+    """Check the head of a reply to a GetObject; see `asyncblob.s3.ranges`."""
     headers = head.headers
     return object_head(
         status=head.status,
@@ -362,12 +398,17 @@ def _object_head(head: ReplyHead, *, start: int, length: int | None, etag: str) 
     )
 
 
-def _check_length(sink: FileSink, expected: int, *, with_crc: bool) -> int | None:
+def check_length(sink: FileSink, expected: int) -> None:
+    """Check that a body had the length that its Content-Range said.
+
+    Raises:
+        ConnectionFailure: It was shorter.
+        BadReply: It was longer.
+    """
     if sink.count < expected:
         raise ConnectionFailure("the body ended before its Content-Range")
     if sink.count > expected:
         raise BadReply("the body is longer than its Content-Range")
-    return sink.value if with_crc else None
 
 
 def _check_success(reply: Reply) -> None:

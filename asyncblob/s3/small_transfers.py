@@ -1,0 +1,92 @@
+"""Whole transfers of small objects: `asyncblob.s3.small` with the store's budget, retries and checksum policy."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from asyncblob.engine.plan import MIB, plan_download
+from asyncblob.s3 import crc
+from asyncblob.s3.context import StoreContext
+from asyncblob.s3.download import DownloadResult
+from asyncblob.s3.requests import Tally
+from asyncblob.s3.small import SMALL_FILE_BYTES, NotSimple, SmallObjects
+from asyncblob.s3.upload import UploadResult
+
+__all__ = ["SmallTransfers"]
+
+T = TypeVar("T")
+
+
+class SmallTransfers:
+    """One upload or download that is probably small."""
+
+    def __init__(self, context: StoreContext, small: SmallObjects, tally: Tally) -> None:
+        self._context = context
+        self._small = small
+        self._tally = tally
+
+    async def upload(self, path: str, key: str) -> tuple[int, UploadResult]:
+        """Upload a file; its size in bytes, and what the service said.
+
+        Raises:
+            NotSimple: It is not small; nothing was sent.
+        """
+        checksums = self._context.checksums
+
+        async def put(with_crc: bool) -> tuple[int, UploadResult]:
+            sent = await self._within_budget(
+                lambda: self._context.requests.send(
+                    lambda: self._small.put(path, key, with_crc=with_crc),
+                    tally=self._tally,
+                    special=checksums.refusal(with_crc),
+                    path=path,
+                )
+            )
+            reply = sent.reply
+            checked = checksums.check_echo(reply.crc, reply.crc_echo)
+            return sent.size, UploadResult(
+                etag=reply.etag,
+                request_id=reply.request_id,
+                checksum=crc.text(reply.crc if checked else None),
+                part_count=0,
+                concurrency=0,
+            )
+
+        return await checksums.upload(put)
+
+    async def download(self, key: str, dest_path: str) -> DownloadResult:
+        """Download an object and publish the file.
+
+        Raises:
+            NotSimple: It is not small, or what came is not what is stored; the destination is untouched.
+        """
+        context = self._context
+        options = context.options
+        limit = plan_download(0, part_size_bytes=options.part_size_mb * MIB, concurrency=options.concurrency).part_size
+        try:
+            found = await self._within_budget(
+                lambda: context.requests.send(
+                    lambda: self._small.get(key, dest_path, limit=limit, with_crc=context.checksums.verifies),
+                    tally=self._tally,
+                    path=dest_path,
+                )
+            )
+        except NotSimple as reason:
+            context.sizes.small = False
+            if reason.tried:
+                self._tally.retries += 1
+            raise
+        return DownloadResult(
+            size=found.size,
+            etag=found.etag,
+            request_id=found.request_id,
+            checksum=crc.text(found.crc),
+            part_count=0,
+            concurrency=0,
+        )
+
+    async def _within_budget(self, request: Callable[[], Awaitable[T]]) -> T:
+        with self._context.budget.share(concurrency=1) as share:
+            await share.acquire(2 * SMALL_FILE_BYTES)
+            return await request()
