@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from asyncblob.errors import BlobError
 from asyncblob.wire.bodies import Body, MemorySink, Sink
 from asyncblob.wire.errors import ConnectionLost, FileError, ProtocolError, StaleConnection
-from asyncblob.wire.heads import MAX_HEAD_BYTES, Framing, ReplyHead, ReplyParser
+from asyncblob.wire.heads import MAX_HEAD_BYTES, Framing, ReplyHead, ReplyParser, may_be_reply
 from asyncblob.wire.streams import Stream
 
 if TYPE_CHECKING:
@@ -166,6 +166,11 @@ class Connection:
     def closed(self) -> bool:
         """Whether it is closed."""
         return self._state is _State.CLOSED
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing has come since the last reply, neither bytes nor an end."""
+        return self._state is _State.IDLE and self._stream.quiet()
 
     async def exchange(self, request: Request, timeouts: Timeouts) -> Reply:
         """Send a request and receive its reply, or as much of it as `Request.receive` wants.
@@ -333,7 +338,9 @@ class Connection:
         while True:
             # Of what has come, a body may be the larger part by far.
             start = self._partial + bytes(data[:MAX_HEAD_BYTES])
-            end = start.find(_HEAD_END)
+            if not may_be_reply(start):
+                raise ProtocolError("a reply that isn't one of HTTP/1.x")
+            end = start.find(_HEAD_END, 0, MAX_HEAD_BYTES)
             if end < 0:
                 if len(start) >= MAX_HEAD_BYTES:
                     raise ProtocolError(f"a reply whose head has more than {MAX_HEAD_BYTES} bytes")

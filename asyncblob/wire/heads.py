@@ -14,12 +14,17 @@ import httptools
 
 from asyncblob.wire.errors import ProtocolError
 
-__all__ = ["MAX_HEAD_BYTES", "Framing", "ReplyHead", "ReplyParser"]
+__all__ = ["MAX_HEAD_BYTES", "Framing", "ReplyHead", "ReplyParser", "may_be_reply"]
 
 MAX_HEAD_BYTES = 64 * 1024
 """The most that the head of a reply may have; S3's have less than 8 KiB, user metadata included."""
 
+_START = b"HTTP/1."  # llhttp would take RTSP too, and empty lines before
+
 _NO_BODY_STATUSES = frozenset({204, 304})
+
+_END_BYTES = 5
+"""What tells that a chunked body ends with its last line: another byte, and two line ends."""
 
 
 class Framing(enum.Enum):
@@ -49,6 +54,11 @@ class ReplyHead:
     keep_alive: bool
 
 
+def may_be_reply(start: bytes) -> bool:
+    """Whether these bytes are the beginning of a reply, as far as they go."""
+    return _START.startswith(start[: len(_START)])
+
+
 class ReplyParser:
     """Reads one reply's head, and its body if that is chunked.
 
@@ -56,10 +66,13 @@ class ReplyParser:
         complete: Whether the chunked body has come to its end.
     """
 
-    __slots__ = ("_headers", "_keep_alive", "_on_body", "_parser", "complete")
+    __slots__ = ("_end", "_head_read", "_headers", "_keep_alive", "_on_body", "_parser", "_without_body", "complete")
 
     def __init__(self) -> None:
         self._headers: dict[str, str] = {}
+        self._head_read = False
+        self._end = b""
+        self._without_body = 0
         self._keep_alive = False
         self._on_body: Callable[[bytes], object] | None = None
         self._parser = httptools.HttpResponseParser(self)
@@ -75,10 +88,12 @@ class ReplyParser:
         Raises:
             ProtocolError: It is no head of HTTP/1.x, or it contradicts itself.
         """
+        if not data.startswith(_START):
+            raise ProtocolError("a reply that isn't one of HTTP/1.x")
         self._feed(data)
+        if not self._head_read or b"\0" in data:
+            raise ProtocolError("a reply whose head is not valid")
         status = self._parser.get_status_code()
-        if self._parser.get_http_version() not in ("1.1", "1.0"):
-            raise ProtocolError("a reply of another version of HTTP than 1.x")
         if not 100 <= status <= 599 or status == 101:
             raise ProtocolError(f"a reply with the status {status}, which nobody asked for")
         headers = self._headers
@@ -87,7 +102,7 @@ class ReplyParser:
         if not (without_body or status < 200 or status in _NO_BODY_STATUSES):
             encoding = headers.get("transfer-encoding")
             if encoding is not None:
-                if encoding.lower() != "chunked":
+                if encoding.lower() != "chunked" or self._parser.get_http_version() == "1.0":
                     raise ProtocolError("a transfer encoding that nobody asked for")
                 framing = Framing.CHUNKED
             elif "content-length" in headers:
@@ -104,10 +119,18 @@ class ReplyParser:
             ProtocolError: It isn't valid, or something follows it.
         """
         self._on_body = on_body
+        self._end = (self._end + data[-_END_BYTES:])[-_END_BYTES:]
+        self._without_body += len(data)
         try:
             self._feed(data)
         finally:
             self._on_body = None
+        if self.complete:
+            # llhttp skips line ends before the next reply.
+            if not self._end.endswith(b"\r\n\r\n") or self._end[:1] in b"\r\n":
+                raise ProtocolError("more bytes after the body")
+        elif self._without_body > MAX_HEAD_BYTES:
+            raise ProtocolError("a chunked body with extensions or trailers without an end")
 
     def _feed(self, data: bytes | memoryview) -> None:
         try:
@@ -130,21 +153,25 @@ class ReplyParser:
             raise ProtocolError("more bytes after the body")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header."""
+        """One header, or a trailer, which nobody asked for."""
+        if self._head_read:
+            return
         key = name.decode("latin-1").lower()
-        text = value.decode("latin-1")
+        text = value.decode("latin-1").strip(" \t")
         if key in self._headers:
             text = f"{self._headers[key]}, {text}"
         self._headers[key] = text
 
     def on_headers_complete(self) -> None:
         """The head has ended."""
+        self._head_read = True
         self._keep_alive = self._parser.should_keep_alive()
 
     def on_body(self, data: bytes) -> None:
         """A piece of the body."""
         if self._on_body is None:
             raise ProtocolError("a body where none may be")
+        self._without_body = 0
         self._on_body(data)
 
     def on_message_complete(self) -> None:

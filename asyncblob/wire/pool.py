@@ -117,7 +117,13 @@ class Pool:
 
     def _take_idle(self, origin: Origin) -> Connection | None:
         kept = self._idle.get(origin)
-        return kept.pop() if kept else None  # the one used last is the least likely to be closed
+        while kept:
+            connection = kept.pop()  # the one used last is the least likely to be closed
+            # What has come since its last reply must not be taken for the next one.
+            if connection.quiet:
+                return connection
+            connection.close()
+        return None
 
     def _expire(self) -> None:
         self._timer = None

@@ -64,6 +64,9 @@ class Stream(Protocol):
     def sendfile(self, fd: int, offset: int, count: int) -> int:
         """Let the kernel send from a file; how many bytes it took, 0 at the file's end. Raises as `send` does."""
 
+    def quiet(self) -> bool:
+        """Whether nothing more has come than what was received, and no end."""
+
     def unsent_bytes(self) -> int:
         """What was taken and has not been acknowledged by the peer."""
 
@@ -105,6 +108,10 @@ class PlainStream:
         def sendfile(self, fd: int, offset: int, count: int) -> int:
             """Not there."""
             raise NotImplementedError
+
+    def quiet(self) -> bool:
+        """Whether nothing has come."""
+        return _quiet(self._sock)
 
     def unsent_bytes(self) -> int:
         """What the peer has not acknowledged."""
@@ -235,6 +242,10 @@ class TLSStream:
         """Not there."""
         raise NotImplementedError
 
+    def quiet(self) -> bool:
+        """Whether nothing has come, half a record included."""
+        return not self._incoming.pending and _quiet(self._sock)
+
     def unsent_bytes(self) -> int:
         """What the peer has not acknowledged."""
         return unsent_bytes(self._sock) + len(self._unsent)
@@ -242,6 +253,16 @@ class TLSStream:
     def close(self, *, reset: bool) -> None:
         """Close the socket, without a farewell that nobody reads."""
         _close(self._sock, reset=reset)
+
+
+def _quiet(sock: socket.socket) -> bool:
+    try:
+        sock.recv(1, socket.MSG_PEEK)
+    except (BlockingIOError, InterruptedError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _close(sock: socket.socket, *, reset: bool) -> None:
