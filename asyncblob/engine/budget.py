@@ -5,10 +5,14 @@ and for the memory that the part will hold, reserved before the work starts and 
 ended in whatever way. Each transfer has a *share*, which bounds its own parts in flight, remembers its tickets and
 gives back on closing what is still held (a task that was cancelled before its first step never runs its ``finally``).
 
-When something is given back, the next ticket goes to the waiting share that holds the least memory, and among equals to
-the one that has waited longest. A ticket that doesn't fit yet is waited for and never overtaken, so that large parts
-don't starve. A transfer never waits for a ticket while it holds one that it won't give back by itself, so there is no
-deadlock. A part that needs more than the whole budget gets the whole budget.
+When something is given back, the next ticket goes to the waiting share that holds the least memory; among equals to the
+one with the fewest tickets, and then to the one that has waited longest. A share that has reached its own limit holds
+nobody up. A ticket that doesn't fit yet is waited for and never overtaken, so that large parts don't starve. A transfer
+never waits for a ticket while it holds one that it won't give back by itself, so there is no deadlock. A part that
+needs more than the whole budget gets the whole budget.
+
+The shares that could take a ticket stand in that order in a sorted list. Only what happens to a share itself changes
+its place: then it is taken out and put back, by binary search, and granting looks at the first one only.
 
 A throttled service (503 SlowDown) halves the number of requests in flight; each reply that is not throttled brings it
 back by a fraction: additive increase, multiplicative decrease, as TCP does it, and as with TCP a whole window of
@@ -20,6 +24,7 @@ Not bounded here: what the sockets hold in the kernel, and what the HTTP library
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left, insort
 from collections import deque
 from types import TracebackType
 from typing import Self
@@ -43,7 +48,7 @@ class Budget:
         self.memory_peak = 0
         self._allowed = float(requests)
         self._arrivals = 0
-        self._waiting: list[Share] = []
+        self._ready: list[tuple[int, int, int, Share]] = []  # each share's rank, and the share
 
     @property
     def requests_allowed(self) -> int:
@@ -72,28 +77,29 @@ class Budget:
 
     def grant(self) -> None:
         """Hand tickets to the shares that wait, for as long as they fit."""
-        while self._waiting and self.requests_held < self.requests_allowed:
-            ready = [share for share in self._waiting if share.may_take]
-            if not ready:
-                return
-            share = min(ready, key=lambda share: (share.memory_held, share.held_count, share.arrival))
+        while self._ready and self.requests_held < self.requests_allowed:
+            share = self._ready[0][-1]
             if self.memory_held and self.memory_held + share.wanted_bytes > self.memory_bytes:
                 return
             share.take()
-            if not share.has_waiters:
-                self._waiting.remove(share)
+            self.place(share)
 
-    def enqueue(self, share: Share) -> None:
-        """A share has begun to wait."""
-        if share not in self._waiting:
-            self._arrivals += 1
-            share.arrival = self._arrivals
-            self._waiting.append(share)
+    def next_arrival(self) -> int:
+        """The number of a share that begins to wait: higher than all before, so that no two ranks are the same."""
+        self._arrivals += 1
+        return self._arrivals
 
-    def dequeue(self, share: Share) -> None:
-        """A share waits no more."""
-        if share in self._waiting:
-            self._waiting.remove(share)
+    def place(self, share: Share) -> None:
+        """Something happened to a share: put it into its place among those that could take a ticket, or out."""
+        rank = (share.memory_held, share.held_count, share.arrival) if share.may_take else None
+        if rank == share.rank:
+            return
+        if share.rank is not None:
+            # A rank sorts just before the entry that begins with it.
+            del self._ready[bisect_left(self._ready, share.rank)]
+        if rank is not None:
+            insort(self._ready, (*rank, share))
+        share.rank = rank
 
 
 class Ticket:
@@ -113,16 +119,25 @@ class Ticket:
 
 
 class Share:
-    """What one transfer holds of a budget. A context manager: leaving it gives everything back."""
+    """What one transfer holds of a budget. A context manager: leaving it gives everything back.
+
+    Attributes:
+        concurrency: The most tickets that it may hold.
+        memory_held: What its tickets stand for, in bytes.
+        peak: The most tickets that it has held at once.
+        arrival: When it began to wait, as a number that grows.
+        rank: Its rank among the shares that could take a ticket, lowest first; None if it is not among them.
+    """
 
     def __init__(self, budget: Budget, concurrency: int) -> None:
         self._budget = budget
         self._waiters: deque[tuple[int, asyncio.Future[Ticket]]] = deque()
-        self._held: set[Ticket] = set()
+        self._held: dict[Ticket, None] = {}  # a set, in the order of the grants
         self.concurrency = concurrency
         self.memory_held = 0
         self.peak = 0
         self.arrival = 0
+        self.rank: tuple[int, int, int] | None = None
 
     @property
     def held_count(self) -> int:
@@ -151,8 +166,10 @@ class Share:
         """
         future: asyncio.Future[Ticket] = asyncio.get_running_loop().create_future()
         waiter = (min(memory_bytes, self._budget.memory_bytes), future)
+        if not self._waiters:
+            self.arrival = self._budget.next_arrival()
         self._waiters.append(waiter)
-        self._budget.enqueue(self)
+        self._budget.place(self)
         self._budget.grant()
         try:
             return await future
@@ -161,8 +178,7 @@ class Share:
                 future.result().release()
             elif waiter in self._waiters:  # else it was passed over meanwhile
                 self._waiters.remove(waiter)
-                if not self._waiters:
-                    self._budget.dequeue(self)
+                self._budget.place(self)
                 self._budget.grant()
             raise
 
@@ -172,7 +188,7 @@ class Share:
         if future.done():  # cancelled, though its task has not come to its next step yet
             return
         ticket = Ticket(self, memory_bytes)
-        self._held.add(ticket)
+        self._held[ticket] = None
         self.memory_held += memory_bytes
         self.peak = max(self.peak, len(self._held))
         budget = self._budget
@@ -183,14 +199,15 @@ class Share:
 
     def give_back(self, ticket: Ticket) -> None:
         """Take a ticket back. Called by the ticket, once."""
-        self._held.discard(ticket)
+        del self._held[ticket]
         self.memory_held -= ticket.memory_bytes
         self._budget.memory_held -= ticket.memory_bytes
         self._budget.requests_held -= 1
+        self._budget.place(self)
         self._budget.grant()
 
     def close(self) -> None:
-        """Give back all that is still held."""
+        """Give back all that is still held, in the order in which it was granted."""
         for ticket in tuple(self._held):
             ticket.release()
 

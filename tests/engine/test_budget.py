@@ -215,7 +215,7 @@ async def test_a_cancelled_waiter_leaves_nothing(interrupt: Interruption) -> Non
     assert not share.has_waiters
     ticket.release()
     assert budget.memory_held == budget.requests_held == 0
-    assert budget._waiting == []
+    assert budget._ready == []
     assert share.peak == 1
 
 
@@ -268,7 +268,7 @@ async def test_a_thousand_waiters_cancelled_at_once_are_passed_over(one_share: b
     assert all(task.cancelled() for task in crowd)
     alive.result().release()
     assert budget.memory_held == budget.requests_held == 0
-    assert budget._waiting == []
+    assert budget._ready == []
 
 
 async def test_a_waiter_whose_loop_goes_away_leaves_nothing() -> None:

@@ -70,7 +70,7 @@ def check_all_back(budget: Budget, share: Share) -> None:
     """Every ticket was given back once the share is closed."""
     share.close()
     assert budget.memory_held == budget.requests_held == share.held_count == 0
-    assert budget._waiting == []
+    assert budget._ready == []
     assert not share.has_waiters
 
 
