@@ -122,21 +122,20 @@ class RouteFinder:
                 self._signer = known = (frozen, route.region, Signer(credentials, route.region))
         return known[2]
 
-    async def follow_region(self, failed: Route | None = None) -> bool:
+    async def follow_region(self, failed: Route) -> bool:
         """Let botocore find out where the bucket is; whether that is elsewhere than where a request has failed.
 
         Several may fail side by side: one of them looks, and the others see what it has found.
         """
-        failed = failed or self._route
         async with self._following:
             if self._route is failed:
                 self._route = None  # a request of the control plane may have followed already
             after = await self.route()
-            if failed is None or not _is_elsewhere(after, failed):
+            if not _is_elsewhere(after, failed):
                 await self._ask_for_bucket()
                 self._route = None
                 after = await self.route()
-            return failed is None or _is_elsewhere(after, failed)
+            return _is_elsewhere(after, failed)
 
     async def _ask_for_bucket(self) -> None:
         """Send a HeadBucket: whatever it answers, botocore has followed a redirect before."""

@@ -118,12 +118,15 @@ class WireDataPlane:
         self, key: str, *, start: int, length: int | None, etag: str = ""
     ) -> AsyncIterator[ObjectReply]:
         """Send a GetObject."""
-        reply = await self.request(partial(self._open, key, start, length, etag))
+        opened: list[_WireReply] = []
         try:
-            yield reply
+            await self.request(partial(self._open, key, start, length, etag, opened))
+            yield opened[0]
         finally:
-            if not reply.complete:
-                await finish(reply.abandon())
+            # Also what was opened for a caller that was cancelled before it could hear of it.
+            for reply in opened:
+                if not reply.complete:
+                    await finish(reply.abandon())
 
     # On the caller's loop.
 
@@ -200,8 +203,15 @@ class WireDataPlane:
         return sink.value if with_crc else None
 
     async def _open(
-        self, key: str, start: int, length: int | None, etag: str, thread: IOThread, ticket: Pass
-    ) -> _WireReply:
+        self,
+        key: str,
+        start: int,
+        length: int | None,
+        etag: str,
+        opened: list[_WireReply],
+        thread: IOThread,
+        ticket: Pass,
+    ) -> None:
         request = Request(get_head(ticket, key, start, length, etag), None, _held)
         origin = ticket.route.origin
         connection, reply = await thread.pool.exchange(origin, request, self._timeouts)
@@ -211,7 +221,7 @@ class WireDataPlane:
         except BaseException:
             thread.pool.release(origin, connection)
             raise
-        return _WireReply(head, thread, ticket, connection)
+        opened.append(_WireReply(head, thread, ticket, connection))
 
     async def _look_up(self, key: str, etag: str, thread: IOThread, ticket: Pass) -> StoredChecksum:
         headers = [("x-amz-checksum-mode", "ENABLED")]
@@ -241,6 +251,7 @@ class _WireReply:
         self._thread = thread
         self._ticket = ticket
         self._connection = connection
+        self._released = False
         self.head = head
         self.complete = False
 
@@ -252,18 +263,23 @@ class _WireReply:
         return value
 
     async def abandon(self) -> None:
-        """Close the connection."""
+        """Close the connection, unless its body was saved, heard of or not: then others may use it by now."""
 
         async def close() -> None:
-            self._connection.abort()
-            self._thread.pool.release(self._ticket.route.origin, self._connection)
+            if not self._released:
+                self._connection.abort()
+                self._release()
 
         await self._thread.run(close)
+
+    def _release(self) -> None:
+        self._released = True
+        self._thread.pool.release(self._ticket.route.origin, self._connection)
 
     async def _save(self, fd: int, meter: PartMeter, with_crc: bool) -> int | None:
         sink = FileSink(fd, self.head.start, meter=meter, checksum=crc.update if with_crc else None)
         await self._connection.resume(sink)
-        self._thread.pool.release(self._ticket.route.origin, self._connection)
+        self._release()
         check_length(sink, self.head.length)
         return sink.value if with_crc else None
 
