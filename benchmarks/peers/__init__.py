@@ -94,6 +94,14 @@ PEERS = {
             distributions=("obstore",),
         ),
         Peer(
+            "obstore-mmap",
+            "obstore, file mapped, no checksum",
+            "benchmarks.peers.object_store:MappedObstoreClient",
+            offers=frozenset({"upload"}),
+            modules=("obstore",),
+            distributions=("obstore",),
+        ),
+        Peer(
             "s5cmd",
             "s5cmd",
             "benchmarks.peers.programs:S5cmdClient",

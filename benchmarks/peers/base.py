@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import asyncio
+import contextlib
 import dataclasses
 import importlib
 import importlib.util
@@ -13,11 +14,15 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 from benchmarks.model import Settings, Target
 from benchmarks.stopwatch import Usage, own_usage
 
 __all__ = ["Client", "LoopClient", "Peer", "find_program", "in_threads", "is_upwards"]
+
+
+T = TypeVar("T")
 
 
 class Client(abc.ABC):
@@ -123,10 +128,10 @@ def is_upwards(scenario: str) -> bool:
     return scenario in ("upload", "small-put", "many") or scenario.endswith("-up")
 
 
-def in_threads(call: Callable[[str], object], names: Iterable[str], at_once: int) -> None:
-    """Make a call for each name, in so many threads."""
+def in_threads(call: Callable[[T], object], items: Iterable[T], at_once: int) -> None:
+    """Make a call for each item, in so many threads."""
     with ThreadPoolExecutor(at_once) as threads:
-        for _ in threads.map(call, names):
+        for _ in threads.map(call, items):
             pass
 
 
@@ -180,7 +185,12 @@ class Peer:
         """The versions of what it is made of."""
         import importlib.metadata  # not in the child: it would count as the client's memory
 
-        return {name: importlib.metadata.version(name) for name in self.distributions}
+        found = {}
+        for name in self.distributions:
+            # A program may come from elsewhere.
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                found[name] = importlib.metadata.version(name)
+        return found
 
 
 def find_program(name: str) -> str | None:

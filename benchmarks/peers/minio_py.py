@@ -16,7 +16,7 @@ from benchmarks.peers.base import Client, in_threads, is_upwards
 
 __all__ = ["MinioClient"]
 
-_MOST_CONNECTIONS = 64
+_MOST_CONNECTIONS = 256
 _LEAST_PART_BYTES = 5 * MIB
 
 
