@@ -65,7 +65,7 @@ class Options:
         payload_signing: Whether the SHA-256 of what is sent is part of the signature: ``"true"``, ``"false"``, or
             ``"auto"``: only over plain HTTP to another host.
         memory_mb: The most that all the store's transfers hold in part buffers together, in MiB; at least 16. A part
-            in flight takes at most 3 MiB, whatever its size, so the peak is min(memory_mb, 3 MiB * parts in flight).
+            in flight takes at most 0.5 MiB on the wire and 3 MiB on the plain data plane, whatever its size.
         fsync: Whether a download reaches the disk before it is renamed.
         profile: The AWS profile; ``""`` = the environment's.
         max_attempts: How often one request is tried, the first time included, 1 to 100.

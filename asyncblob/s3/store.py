@@ -60,10 +60,15 @@ class S3Blob(Blob):
 
     Part size and concurrency are chosen by the engine where the options leave them at 0; see `Options`.
 
-    Memory: at most min(memory_mb MiB, 3 MiB * parts in flight), whatever the sizes of files and parts, and about
-    0.5 MiB for each connection in the HTTP library. All transfers of a store share that budget fairly.
+    Memory: whatever the sizes of files and parts, on the wire at most min(memory_mb MiB, 0.5 MiB * parts in flight) and
+    0.6 MiB for each I/O thread; on the plain data plane min(memory_mb MiB, 3 MiB * parts in flight) and about 0.5 MiB
+    for each connection in the HTTP library. All transfers of a store share that budget fairly.
 
-    Event loop: files are touched in worker threads only.
+    Event loop: files are touched in I/O threads and worker threads only. A file system that hangs (NFS) holds up the
+    transfers whose I/O thread waits for it, not the loop.
+
+    Threads: the I/O threads are started by the first transfer and ended by `aclose`. They are daemons; a store that is
+    never closed is ended with a `ResourceWarning` when it is collected, or at the interpreter's exit.
 
     Cancellation: a cancelled upload ends its parts and aborts its multipart upload before it raises `CancelledError`.
     If the service doesn't answer within ``cleanup_timeout`` (10 s), one log line at ERROR names what is left.
