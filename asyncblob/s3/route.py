@@ -160,12 +160,19 @@ class RouteFinder:
             raise Unroutable("the endpoint is not understood")
         if self._proxied(request.url, client):
             raise Unroutable("there is a proxy in the environment or the configuration")
+        try:
+            host_line = host_header(parts.scheme, host, parts.port)
+        except ValueError as error:
+            raise Unroutable(f"the endpoint's host is not understood: {error}") from None
+        user_agent = headers.get("user-agent", "asyncblob")
+        if not (user_agent.isascii() and user_agent.isprintable()):
+            raise Unroutable("the user agent holds more than visible ASCII")
         tls = await self._tls_context(client) if parts.scheme == "https" else None
         return Route(
             origin=Origin(host, parts.port or _DEFAULT_PORTS[parts.scheme], tls),
-            host=host_header(parts.scheme, host, parts.port),
+            host=host_line,
             prefix=parts.path.removesuffix(f"/{_KEY}"),
-            user_agent=headers.get("user-agent", "asyncblob"),
+            user_agent=user_agent,
             region=scope[1],
         )
 

@@ -119,6 +119,8 @@ class SmallObjects:
 
         def receive(head: ReplyHead) -> Sink:
             nonlocal pending
+            if "content-length" not in head.headers:
+                raise NotSimple(tried=False)
             size = read_object_head(head, start=0, length=None, etag="").size
             if size > limit:
                 raise NotSimple(tried=False)

@@ -22,12 +22,12 @@ from asyncblob.engine.progress import PartMeter
 from asyncblob.files.positional import read_into
 from asyncblob.s3 import crc
 from asyncblob.s3.dataplane import FileSlice, ObjectHead, ObjectReply, SendReply, StoredChecksum
-from asyncblob.s3.failures import BadReply, ConnectionFailure, FileFailure, ServiceFailure
+from asyncblob.s3.failures import BadReply, ConnectionFailure, FileFailure, RequestFailure, ServiceFailure
 from asyncblob.s3.file_work import shrunk
 from asyncblob.s3.judge import MAX_SKEW_SECONDS, REGION_CODES, SKEW_CODES, skew_seconds
 from asyncblob.s3.options import Options
 from asyncblob.s3.ranges import object_head
-from asyncblob.s3.route import Route, RouteFinder
+from asyncblob.s3.route import Route, RouteFinder, Unroutable
 from asyncblob.wire.bodies import FileBody, FileSink, MemorySink, Sink
 from asyncblob.wire.connection import Connection, Reply, Request, Timeouts
 from asyncblob.wire.errors import ConnectionLost, FileError, ProtocolError, WireError
@@ -134,7 +134,10 @@ class WireDataPlane:
         """Do a request on an I/O thread; again, once each, by the service's clock and in the bucket's own region."""
         skewed = moved = False
         while True:
-            route = await self._finder.route()
+            try:
+                route = await self._finder.route()
+            except Unroutable as reason:  # since the credentials, and the client with them, were renewed
+                raise RequestFailure(f"the wire can't be used any more: {reason}") from None
             ticket = Pass(route, await self._finder.signer(route), self._clock_offset)
             thread = self._threads.least_busy()
             try:
