@@ -169,7 +169,7 @@ class Pool:
             self._addresses.pop(origin, None)  # the next try asks again
             if isinstance(error, TimeoutError):
                 raise ConnectionLost(f"no connection within {timeouts.connect:g} s") from error
-            if isinstance(error, socket.gaierror):
+            if isinstance(error, (socket.gaierror, UnicodeError)):  # the latter from the codec of names
                 raise ConnectionLost(
                     "the connection failed (the host's name is not known; if the service wants the bucket in the path, "
                     "say use_path_style=true)"

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-__all__ = ["Peer", "PeerConnection", "Script", "run_peer", "split"]
+__all__ = ["Peer", "PeerConnection", "Script", "replying", "run_peer", "split"]
 
 PATIENCE_SECONDS = 10.0
 """After which a script that waits for something fails its test."""
@@ -89,6 +89,21 @@ class PeerConnection:
 
 
 Script = Callable[[PeerConnection], object]
+
+
+def replying(*pieces: bytes, pause_seconds: float = 0.0, then: str = "wait") -> Script:
+    """Answer one request, and then wait for the client to close, close, or reset."""
+
+    def script(connection: PeerConnection) -> None:
+        connection.answer(*pieces, pause_seconds=pause_seconds)
+        if then == "wait":
+            connection.wait_end()
+        elif then == "reset":
+            connection.reset()
+        else:
+            connection.close()
+
+    return script
 
 
 class Peer:

@@ -9,28 +9,13 @@ from asyncblob.wire.connection import Timeouts
 from asyncblob.wire.errors import ConnectionLost, ProtocolError, StaleConnection
 from asyncblob.wire.heads import MAX_HEAD_BYTES, Framing, ReplyParser
 from tests.wire.client import Client
-from tests.wire.peer import PeerConnection, Script, run_peer, split
+from tests.wire.peer import PeerConnection, replying, run_peer, split
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 
 PROMPTLY = Timeouts(connect=10.0, first_byte=600.0, silence=600.0)
 """What doesn't end before the test's own time-out was not noticed."""
-
-
-def replying(*pieces: bytes, pause_seconds: float = 0.0, then: str = "wait") -> Script:
-    """Answer one request, and then wait for the client to close, close, or reset."""
-
-    def script(connection: PeerConnection) -> None:
-        connection.answer(*pieces, pause_seconds=pause_seconds)
-        if then == "wait":
-            connection.wait_end()
-        elif then == "reset":
-            connection.reset()
-        else:
-            connection.close()
-
-    return script
 
 
 VALID = {
@@ -177,9 +162,11 @@ async def test_an_invalid_reply(client: Client, name: str) -> None:
 )
 async def test_an_invalid_reply_byte_by_byte(client: Client, name: str) -> None:
     """It makes no difference in which pieces it comes; bytes after a reply aside, which may come when it is over."""
-    with run_peer(replying(*split(INVALID[name], 1), pause_seconds=0.0003), may_fail=True) as peer:
-        with pytest.raises(ProtocolError):
-            await client.request(client.origin(peer), timeouts=PROMPTLY)
+    with (
+        run_peer(replying(*split(INVALID[name], 1), pause_seconds=0.0003), may_fail=True) as peer,
+        pytest.raises(ProtocolError),
+    ):
+        await client.request(client.origin(peer), timeouts=PROMPTLY)
 
 
 TRUNCATED = {
