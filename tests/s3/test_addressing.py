@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from asyncblob import errors
 from asyncblob.s3 import S3Blob
-from tests.s3.conftest import PART, THREE_PARTS, MakeFile, OpenStore
+from tests.s3.conftest import PART, THREE_PARTS, MakeFile, OpenStore, on_plane
 from tests.support.fault_server import (
     BareBadRequest,
     Fault,
     FaultServer,
+    Request,
+    Response,
+    Stall,
     Status,
     authorization_malformed,
     permanent_redirect,
@@ -194,6 +199,44 @@ async def test_the_bucket_s_region_is_followed_by_downloads(
         await store.download("k", tmp_path / "out")
     assert (tmp_path / "out").read_bytes() == b"content"
     assert scope_region(fault_server, "GetObject") == ["us-east-1", "eu-north-1"]
+
+
+async def test_parts_that_are_redirected_one_after_the_other_all_follow(
+    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile
+) -> None:
+    """A part that hears of the bucket's region when another one has followed already is sent there too."""
+
+    class Later(Fault):
+        async def answer(self, exchange: Any) -> Response:
+            while "eu-north-1" not in scope_region(fault_server, "UploadPart"):
+                await asyncio.sleep(0.001)
+            return permanent_redirect("eu-north-1").response(exchange.request)
+
+    def wrong(request: Request) -> bool:
+        return "/us-east-1/s3/" in request.headers["authorization"]
+
+    fault_server.fail("UploadPart", Later(), times=None, when=lambda each: wrong(each) and each.part_number == 2)
+    fault_server.fail("*", permanent_redirect("eu-north-1"), times=None, when=wrong)
+    path = make_file(THREE_PARTS)
+    async with open_at(fault_server) as store:
+        # The route is known before the region is found to be another one.
+        await store._context.planes.choose()
+        await store.upload(path, "k")
+    assert await fault_server.get("k") == path.read_bytes()
+    assert len(fault_server.seen("HeadBucket")) <= 1
+
+
+@on_plane("wire")
+async def test_a_service_that_is_silent_about_the_bucket_s_region_is_not_waited_for(
+    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile
+) -> None:
+    """The HeadBucket by which the wire lets botocore find the region has a time-out; the plain one sends none."""
+    fault_server.fail("PutObject", permanent_redirect(""), times=None)
+    fault_server.fail("HeadBucket", Stall("headers"), times=None)
+    async with open_at(fault_server, connect_timeout="0.2", first_byte_timeout="0.2") as store:
+        async with asyncio.timeout(10):
+            with pytest.raises(errors.TransferError, match="PermanentRedirect"):
+                await store.upload(make_file(10), "k")
 
 
 async def test_a_bare_400_to_head_is_followed(fault_server: FaultServer, open_at: OpenStore) -> None:

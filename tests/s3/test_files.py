@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from asyncblob import errors
-from asyncblob.files import positional
-from asyncblob.s3 import file_work
+from asyncblob.files.source import Source
 from tests.s3.conftest import MIB, PART, THREE_PARTS, MakeFile, OpenStore
+from tests.s3.faults import on_reading, on_writing
 from tests.support.fault_server import FaultServer
 from tests.support.invariants import no_leaks, temp_files
 
@@ -30,11 +30,10 @@ async def test_a_source_that_cannot_be_read_is_named(
     """EIO in the middle of a source is the plain `OSError`, with the file's name."""
     path = make_file(size)
 
-    def broken(fd: int, *arguments: Any) -> Any:
+    def broken(offset: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(file_work, "read_into", broken)
-    monkeypatch.setattr(file_work, "read_at", broken)
+    on_reading(monkeypatch, path, before=broken)
     async with open_at(fault_server, checksum=checksum) as store:
         with pytest.raises(OSError, match=path.name) as caught:
             await store.upload(path, "k")
@@ -55,14 +54,12 @@ async def test_a_destination_that_cannot_be_written_is_named(
 ) -> None:
     """ENOSPC in the middle of a download is the plain `OSError`, with the destination's name."""
     await fault_server.put("k", make_file(THREE_PARTS).read_bytes())
-    write = positional.write_at
 
-    def full(fd: int, data: bytes, at: int) -> None:
+    def full(at: int) -> None:
         if at >= offset:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        write(fd, data, at)
 
-    monkeypatch.setattr(file_work, "write_at", full)
+    on_writing(monkeypatch, tmp_path, before=full)
     destination = tmp_path / "out"
     async with no_leaks(fault_server), open_at(fault_server) as store:
         with pytest.raises(OSError, match="out") as caught:
@@ -88,13 +85,14 @@ async def test_an_empty_source_that_grows_is_not_published(
 ) -> None:
     """A file that was empty when it was opened, and is not any more, fails the upload."""
     path = make_file(0)
-    original = file_work.digest_slice
+    original = Source.open
 
-    async def digest(*arguments: Any, **options: Any) -> Any:
+    def open_and_grow(*arguments: Any, **options: Any) -> Source:
+        source = original(*arguments, **options)
         path.write_bytes(b"x")
-        return await original(*arguments, **options)
+        return source
 
-    monkeypatch.setattr("asyncblob.s3.plain.digest_slice", digest)
+    monkeypatch.setattr(Source, "open", open_and_grow)
     async with open_at(fault_server) as store:
         with pytest.raises(errors.BlobChangedError):
             await store.upload(path, "k")

@@ -11,7 +11,7 @@ import pytest
 from asyncblob import errors
 from asyncblob.s3.failures import ConnectionFailure
 from asyncblob.s3.translation import translated
-from tests.s3.conftest import PART, THREE_PARTS, MakeFile, OpenStore
+from tests.s3.conftest import PART, THREE_PARTS, MakeFile, OpenStore, on_plane
 from tests.support.fault_server import FaultServer, S3Error, access_denied, time_too_skewed
 
 # 404 or 403 on a missing key
@@ -61,15 +61,36 @@ async def test_a_missing_bucket_is_never_a_missing_blob(
 
 @pytest.mark.parametrize(("offset", "words"), [(1800.0, "seconds behind"), (-1800.0, "seconds ahead of")])
 async def test_a_clock_that_is_off_is_an_error_that_says_how_far(
-    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, offset: float, words: str
+    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, data_plane: str, offset: float, words: str
 ) -> None:
-    """RequestTimeTooSkewed on the plain data plane is an error with the clocks' difference in it."""
+    """A clock that is off is an error that says by how much; the wire has tried once by the service's."""
     fault_server.fail("PutObject", time_too_skewed(offset), times=None)
     async with open_at(fault_server) as store:
         with pytest.raises(errors.TransferError) as caught:
             await store.upload(make_file(10), "k")
     assert re.search(rf"\b1[78]\d\d {words}", str(caught.value))
-    assert len(fault_server.seen("PutObject")) == 1
+    assert len(fault_server.seen("PutObject")) == (2 if data_plane == "wire" else 1)
+
+
+@pytest.mark.parametrize("offset", [1800.0, -1800.0])
+@on_plane("wire")
+async def test_the_wire_goes_by_the_service_s_clock(
+    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, tmp_path: Path, offset: float
+) -> None:
+    """A refusal for the time is followed by the same request, signed by the service's clock; later ones are at once.
+
+    botocore has no hook for its clock, so the control plane and the plain data plane can't do that.
+    """
+    fault_server.clock_offset_seconds = offset
+    path = make_file(1000)
+    async with open_at(fault_server) as store:
+        first = await store.upload(path, "a")
+        assert [each.status for each in fault_server.requests] == [403, 200]
+        second = await store.upload(path, "b")
+        await store.download("b", tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == await fault_server.get("a") == path.read_bytes()
+    assert (first.retries, second.retries) == (0, 0)
+    assert {each.status for each in fault_server.requests[2:]} <= {200, 206}
 
 
 @pytest.mark.parametrize("call", ["stat", "exists"])

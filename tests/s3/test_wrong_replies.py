@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from asyncblob import errors
-from tests.s3.conftest import MIB, PART, THREE_PARTS, MakeFile, OpenStore
+from tests.s3.conftest import MIB, PART, THREE_PARTS, MakeFile, OpenStore, on_plane
 from tests.s3.faults import Answer
 from tests.support.fault_server import Fault, FaultServer, IgnoreRange, NoContentRange, Response, Status, WrongRange
 from tests.support.invariants import no_leaks
@@ -66,22 +66,40 @@ class _Portal(Fault):
 # Heads
 
 
-@pytest.mark.parametrize("value", ["yesterday", ""])
-async def test_a_date_that_is_none_is_a_typed_error(
-    fault_server: FaultServer, open_at: OpenStore, tmp_path: Path, value: str
-) -> None:
-    """A reply that the parser can't understand is no bare `ValueError`, and its connection doesn't leak."""
-    await fault_server.put("k", bytes(PART))
-
+def _dated(value: str) -> Answer:
     def change(response: Response) -> Response:
         response.headers["Last-Modified"] = value
         return response
 
-    fault_server.fail("*", Answer(change), times=None)
+    return Answer(change)
+
+
+@pytest.mark.parametrize("value", ["yesterday", ""])
+@on_plane("plain")
+async def test_a_date_that_is_none_is_a_typed_error(
+    fault_server: FaultServer, open_at: OpenStore, tmp_path: Path, value: str
+) -> None:
+    """A reply that botocore's parser can't understand is no bare `ValueError`, and its connection doesn't leak."""
+    await fault_server.put("k", bytes(PART))
+    fault_server.fail("*", _dated(value), times=None)
     async with no_leaks(fault_server), open_at(fault_server, max_attempts=2) as store:
         with pytest.raises(errors.TransferError, match="parsed"):
             await store.download("k", tmp_path / "out")
         await fault_server.wait_until(lambda server: server.open_connections == 0)
+
+
+@on_plane("wire")
+async def test_a_date_that_nobody_asks_for_is_not_read(
+    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, tmp_path: Path
+) -> None:
+    """The wire reads of a reply what it needs: a date that is none doesn't end a download."""
+    data = make_file(PART + 1).read_bytes()
+    await fault_server.put("k", data)
+    fault_server.fail("*", _dated("yesterday"), times=None)
+    async with open_at(fault_server) as store:
+        info = await store.download("k", tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == data
+    assert info.retries == 0
 
 
 async def test_a_head_without_a_length_is_not_the_size_0(fault_server: FaultServer, open_at: OpenStore) -> None:
