@@ -214,6 +214,8 @@ class Connection:
         held, self._held = self._held, b""
         try:
             self._receive_body(memoryview(held))
+            if self._stream.ended and self._state is _State.BODY:
+                self._on_end()
         except Exception as error:  # noqa: BLE001 - handed to whoever waits
             self._fail(error)
         if self._state is not _State.CLOSED:
@@ -329,6 +331,8 @@ class Connection:
                 self._receive_head(scratch[:count])
             else:
                 self._receive_body(scratch[:count])
+            if self._stream.ended and self._state in (_State.HEAD, _State.BODY):
+                self._on_end()
         except Exception as error:  # noqa: BLE001 - handed to whoever waits
             self._fail(error)
 
@@ -414,12 +418,13 @@ class Connection:
             self._lost(None)
 
     def _lost(self, error: Exception | None) -> None:
-        cause = self._send_error or error
+        # TLS says what has ended the connection, where a failed send says only that it has ended.
+        cause = error if isinstance(error, ConnectionLost) else self._send_error or error
         how = "was closed" if cause is None else f"broke ({type(cause).__name__})"
-        if isinstance(cause, ConnectionLost):
+        if self.used and self._state is _State.HEAD and not self._partial and self._interim == 0:
+            lost: ConnectionLost = StaleConnection(f"a kept connection {how} before the reply")
+        elif isinstance(cause, ConnectionLost):
             lost = cause
-        elif self.used and self._state is _State.HEAD and not self._partial and self._interim == 0:
-            lost = StaleConnection(f"a kept connection {how} before the reply")
         elif self._state is _State.HEAD:
             lost = ConnectionLost(f"the connection {how} before the reply was complete")
         else:
@@ -433,7 +438,7 @@ class Connection:
     def _finish(self) -> None:
         head, sink = self._head, self._sink
         assert head is not None  # noqa: S101 - a body has a head
-        self.reusable = head.keep_alive and self._done
+        self.reusable = head.keep_alive and self._done and not self._stream.ended
         self._reactor.unwatch(self)
         self._request = None
         if self.reusable:

@@ -14,7 +14,7 @@ import struct
 import sys
 from typing import Protocol
 
-from asyncblob.wire.errors import ConnectionLost
+from asyncblob.wire.errors import ConnectionLost, ProtocolError
 from asyncblob.wire.sendqueue import unsent_bytes
 
 __all__ = ["CIPHER_MARGIN_BYTES", "PlainStream", "Stream", "TLSStream"]
@@ -22,6 +22,9 @@ __all__ = ["CIPHER_MARGIN_BYTES", "PlainStream", "Stream", "TLSStream"]
 _RECORD_BYTES = 16 * 1024
 CIPHER_MARGIN_BYTES = 2 * _RECORD_BYTES
 """By how much what is decrypted at once may be more than what was received at once: a record that began before."""
+
+_ENCRYPT_BYTES_AT_ONCE = 512 * 1024
+"""The most that is encrypted before the socket has taken it, and kept if the socket takes nothing."""
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -31,9 +34,11 @@ class Stream(Protocol):
 
     Attributes:
         by_kernel: Whether `sendfile` works.
+        ended: Whether the end was already found, behind what was received last; the socket may not tell of it again.
     """
 
     by_kernel: bool
+    ended: bool
 
     def fileno(self) -> int:
         """The socket's descriptor."""
@@ -80,6 +85,7 @@ class PlainStream:
     __slots__ = ("_fd", "_sock", "recv_into")
 
     by_kernel = sys.platform != "win32"
+    ended = False
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -132,7 +138,7 @@ class TLSStream:
         cipher_scratch: A buffer that is nobody's between two calls.
     """
 
-    __slots__ = ("_incoming", "_outgoing", "_scratch", "_sock", "_tls", "_unsent")
+    __slots__ = ("_incoming", "_outgoing", "_scratch", "_sock", "_tls", "_unsent", "ended")
 
     by_kernel = False
 
@@ -144,6 +150,7 @@ class TLSStream:
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
         self._scratch = cipher_scratch
+        self.ended = False
         self._unsent = memoryview(b"")
 
     def handshake(self) -> bool:
@@ -153,6 +160,7 @@ class TLSStream:
             BlockingIOError: The socket takes nothing now.
             ssl.SSLError: It failed; a certificate that isn't trusted among the reasons.
             OSError: The connection broke.
+            ProtocolError: The peer has said more than TLS needs, before it was asked.
         """
         self.flush()
         try:
@@ -166,6 +174,11 @@ class TLSStream:
                 self.flush()
             raise
         self.flush()
+        if self._incoming.pending:
+            # Of what came with the handshake the socket would not tell again.
+            with contextlib.suppress(ssl.SSLWantReadError):
+                self._tls.read(1)
+                raise ProtocolError("the service spoke, or left, before it was asked")
         return True
 
     def receive_handshake(self) -> None:
@@ -196,15 +209,17 @@ class TLSStream:
                 # A record at a time is all that OpenSSL gives.
                 got = read(_RECORD_BYTES, buffer[count:])
                 if not got:
+                    self.ended = True
                     break
                 count += got  # type: ignore[operator]  # with a buffer it is an int
         except ssl.SSLWantReadError:
             if self._outgoing.pending:
-                self._flush_quietly()  # an answer to a key update
+                with contextlib.suppress(OSError):
+                    self.flush()  # an answer to a key update
             if not count:
                 raise BlockingIOError from None
         except ssl.SSLZeroReturnError:
-            pass  # the peer has said that there is no more
+            self.ended = True  # the peer has said that there is no more
         except ssl.SSLEOFError:
             if not count:
                 raise ConnectionLost("the connection ended without the end of TLS being announced") from None
@@ -213,8 +228,9 @@ class TLSStream:
         return count
 
     def send(self, data: memoryview) -> int:
-        """Encrypt all of the data and send what fits; what doesn't is kept and sent first next time."""
+        """Encrypt data and send what fits; what doesn't is kept and sent first next time."""
         self.flush()
+        data = data[:_ENCRYPT_BYTES_AT_ONCE]
         write = self._tls.write
         count = 0
         try:

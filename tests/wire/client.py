@@ -48,7 +48,7 @@ class Client:
     ) -> tuple[Connection, Reply]:
         """Make a request; the connection is not given back."""
         request = Request(head, body, receive or (lambda head: MemorySink(2**30)), without_body=without_body)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(8):
             return await self.pool.exchange(origin, request, timeouts)
 
     async def request(
