@@ -232,10 +232,11 @@ class FileSink:
         checksum: Computes a checksum of the body.
 
     Attributes:
+        limit: The most that the body may have, in bytes; None: no matter.
         value: The checksum so far.
     """
 
-    __slots__ = ("_checksum", "_fd", "_meter", "_offset", "count", "value")
+    __slots__ = ("_checksum", "_fd", "_meter", "_offset", "count", "limit", "value")
 
     def __init__(self, fd: int, offset: int, *, meter: PartMeter, checksum: Checksum | None) -> None:
         self._fd = fd
@@ -243,11 +244,14 @@ class FileSink:
         self._meter = meter
         self._checksum = checksum
         self.count = 0
+        self.limit: int | None = None
         self.value = 0
         meter.bytes_done = 0
 
     def write(self, data: memoryview) -> None:
-        """Write some more."""
+        """Write some more, but nothing beyond the limit: there, another part may be."""
+        if self.limit is not None and self.count + len(data) > self.limit:
+            raise ProtocolError(f"a body of more than {self.limit} bytes where none such may be")
         if self._checksum is not None:
             self.value = self._checksum(data, self.value)
         try:
