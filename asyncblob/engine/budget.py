@@ -84,6 +84,14 @@ class Budget:
             share.take()
             self.place(share)
 
+    def has_free(self, memory_bytes: int) -> bool:
+        """Whether nobody waits, and a ticket for so much memory can be had at once."""
+        return (
+            not self._ready
+            and self.requests_held < self.requests_allowed
+            and (not self.memory_held or self.memory_held + memory_bytes <= self.memory_bytes)
+        )
+
     def next_arrival(self) -> int:
         """The number of a share that begins to wait: higher than all before, so that no two ranks are the same."""
         self._arrivals += 1
@@ -164,8 +172,11 @@ class Share:
 
         Cancellation: a ticket that was granted at that very moment is given back.
         """
+        memory_bytes = min(memory_bytes, self._budget.memory_bytes)
+        if not self._waiters and len(self._held) < self.concurrency and self._budget.has_free(memory_bytes):
+            return self._new_ticket(memory_bytes)
         future: asyncio.Future[Ticket] = asyncio.get_running_loop().create_future()
-        waiter = (min(memory_bytes, self._budget.memory_bytes), future)
+        waiter = (memory_bytes, future)
         if not self._waiters:
             self.arrival = self._budget.next_arrival()
         self._waiters.append(waiter)
@@ -185,8 +196,10 @@ class Share:
     def take(self) -> None:
         """Give a ticket to the first waiter, or pass it over if it was cancelled. Called by the budget."""
         memory_bytes, future = self._waiters.popleft()
-        if future.done():  # cancelled, though its task has not come to its next step yet
-            return
+        if not future.done():  # else cancelled, though its task has not come to its next step yet
+            future.set_result(self._new_ticket(memory_bytes))
+
+    def _new_ticket(self, memory_bytes: int) -> Ticket:
         ticket = Ticket(self, memory_bytes)
         self._held[ticket] = None
         self.memory_held += memory_bytes
@@ -195,7 +208,7 @@ class Share:
         budget.memory_held += memory_bytes
         budget.memory_peak = max(budget.memory_peak, budget.memory_held)
         budget.requests_held += 1
-        future.set_result(ticket)
+        return ticket
 
     def give_back(self, ticket: Ticket) -> None:
         """Take a ticket back. Called by the ticket, once."""

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from types import TracebackType
 
 from asyncblob.engine.cancellation import settle
 from asyncblob.errors import BlobError, StoreClosedError
 
 __all__ = ["Lifecycle", "Operation"]
+
+_forks = 0
+"""How many forks lie between this process and the one that has imported this. Cheaper to look at than the process's
+id, which is a system call."""
+
+
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_count_fork)
 
 
 class Lifecycle:
@@ -26,6 +40,7 @@ class Lifecycle:
     def __init__(self, store: str) -> None:
         self.store = store
         self._loop = asyncio.get_running_loop()
+        self._forks = _forks
         self._pid = os.getpid()
         self._closing_inside: set[asyncio.Task[object]] = set()
         self.closed = False
@@ -42,7 +57,7 @@ class Lifecycle:
 
     def check_here(self) -> None:
         """Raise `RuntimeError` in a forked child or on another event loop than the store's."""
-        if os.getpid() != self._pid:
+        if self._forks != _forks:
             raise RuntimeError(
                 f"the store {self.store} was opened in process {self._pid} and can't be used in a forked child; "
                 "open a store in the child"

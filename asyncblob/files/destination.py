@@ -97,14 +97,17 @@ def _resolve(dest_path: str) -> str:
     if os.path.basename(dest_path) in ("", os.curdir, os.pardir):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), dest_path)
     path = dest_path if os.path.isabs(dest_path) else os.path.join(os.getcwd(), dest_path)
+    resolved = path
     try:
-        kind = stat.S_IFMT(os.stat(path).st_mode)
+        kind = stat.S_IFMT(os.lstat(path).st_mode)
+        if kind == stat.S_IFLNK:
+            # A dangling link is followed too, as open(…, "w") does.
+            resolved = os.path.realpath(path)
+            kind = stat.S_IFMT(os.stat(path).st_mode)
     except FileNotFoundError:
-        pass
-    else:
-        if kind == stat.S_IFDIR:
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), dest_path)
-        if kind != stat.S_IFREG:
-            raise InvalidPathError(f"{dest_path!r} is a device, a FIFO or a socket; name a regular file or a new one")
-    # A dangling link is followed too, as open(…, "w") does.
-    return os.path.realpath(path) if os.path.islink(path) else path
+        return resolved
+    if kind == stat.S_IFDIR:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), dest_path)
+    if kind != stat.S_IFREG:
+        raise InvalidPathError(f"{dest_path!r} is a device, a FIFO or a socket; name a regular file or a new one")
+    return resolved

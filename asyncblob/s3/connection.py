@@ -102,8 +102,15 @@ class Connection:
             raise RuntimeError("the connection is not open")
         return self._used_session
 
-    async def frozen_credentials(self) -> Any:
-        """The credentials of the moment, refreshed where their source does that: access_key, secret_key, token.
+    def fixed_credentials(self) -> tuple[str, str, str | None] | None:
+        """The access key, the secret and the token, if they are of a kind that is never refreshed."""
+        credentials: Any = getattr(getattr(self.client, "_request_signer", None), "_credentials", None)
+        if credentials is None or hasattr(credentials, "refresh_needed"):
+            return None
+        return credentials.access_key, credentials.secret_key, credentials.token
+
+    async def frozen_credentials(self) -> tuple[str, str, str | None]:
+        """The access key, the secret and the token of the moment, refreshed where their source does that.
 
         Raises:
             CredentialsError: There are none.
@@ -114,7 +121,8 @@ class Connection:
                 "there are no usable AWS credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or a "
                 "role"
             )
-        return await credentials.get_frozen_credentials()
+        frozen = await credentials.get_frozen_credentials()
+        return frozen.access_key, frozen.secret_key, frozen.token
 
     async def renew_credentials(self, generation: int) -> bool:
         """Look the credentials up again, and make a new client with them if they are others.

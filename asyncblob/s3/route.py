@@ -82,7 +82,7 @@ class RouteFinder:
         self._session = session
         self._limiter = anyio.CapacityLimiter(1)
         self._route: Route | None = None
-        self._signer: tuple[object, str, Signer] | None = None
+        self._signer: tuple[tuple[str, str, str | None], str, Signer] | None = None
         self._client: Any = None
         self._contexts: dict[tuple[Any, Any], ssl.SSLContext] = {}
         self._following = asyncio.Lock()
@@ -107,19 +107,18 @@ class RouteFinder:
         Raises:
             CredentialsError: There are none any more.
         """
-        with translated():
-            frozen = await self._connection.frozen_credentials()
+        frozen = self._connection.fixed_credentials()
+        if frozen is None:
+            with translated():
+                frozen = await self._connection.frozen_credentials()
         known = self._signer
-        if known is None or known[0] is not frozen or known[1] != route.region:
-            # A session that renews its credentials gives other objects then, and the same one until then.
-            if known is not None and known[0] == frozen and known[1] == route.region:
-                self._signer = known = (frozen, route.region, known[2])
-            else:
-                try:
-                    credentials = Credentials(frozen.access_key, frozen.secret_key, frozen.token or "")
-                except ValueError as error:
-                    raise CredentialsError(f"the AWS credentials are not valid: {error}") from None
-                self._signer = known = (frozen, route.region, Signer(credentials, route.region))
+        if known is None or known[0] != frozen or known[1] != route.region:
+            access_key, secret_key, token = frozen
+            try:
+                credentials = Credentials(access_key, secret_key, token or "")
+            except ValueError as error:
+                raise CredentialsError(f"the AWS credentials are not valid: {error}") from None
+            self._signer = known = (frozen, route.region, Signer(credentials, route.region))
         return known[2]
 
     async def follow_region(self, failed: Route) -> bool:

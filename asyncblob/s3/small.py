@@ -85,7 +85,7 @@ class SmallObjects:
             InvalidPathError: It is no regular file.
             OSError: It is missing, or can't be read.
         """
-        return await self._plane.request(partial(self._put, path, key, with_crc))
+        return await self._plane.request(partial(self._put, path, key, with_crc), small=True)
 
     async def get(self, key: str, dest_path: str, *, limit: int, with_crc: bool) -> SmallDownload:
         """Download an object, if it has at most `limit` bytes, and publish the file.
@@ -94,7 +94,7 @@ class SmallObjects:
             NotSimple: It has more, or what arrived is not what is stored; the destination is untouched.
             OSError: The destination can't be written.
         """
-        return await self._plane.request(partial(self._get, key, dest_path, limit, with_crc))
+        return await self._plane.request(partial(self._get, key, dest_path, limit, with_crc), small=True)
 
     # On an I/O thread.
 

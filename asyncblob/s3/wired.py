@@ -30,7 +30,7 @@ from asyncblob.s3.ranges import object_head
 from asyncblob.s3.route import Route, RouteFinder, Unroutable
 from asyncblob.wire.bodies import FileBody, FileSink, MemorySink, Sink
 from asyncblob.wire.connection import Connection, Reply, Request, Timeouts
-from asyncblob.wire.errors import ConnectionLost, FileError, ProtocolError, WireError
+from asyncblob.wire.errors import ConnectionLost, FileError, WireError
 from asyncblob.wire.heads import Framing, ReplyHead
 from asyncblob.wire.iothread import IOThread, IOThreads
 from asyncblob.wire.reactor import RECEIVE_BYTES
@@ -130,8 +130,13 @@ class WireDataPlane:
 
     # On the caller's loop.
 
-    async def request(self, work: Callable[[IOThread, Pass], Coroutine[Any, Any, T]]) -> T:
-        """Do a request on an I/O thread; again, once each, by the service's clock and in the bucket's own region."""
+    async def request(self, work: Callable[[IOThread, Pass], Coroutine[Any, Any, T]], *, small: bool = False) -> T:
+        """Do a request on an I/O thread; again, once each, by the service's clock and in the bucket's own region.
+
+        Args:
+            work: Does it, on the thread that it is given.
+            small: Whether it is one of those that would only fight for the interpreter on several threads.
+        """
         skewed = moved = False
         while True:
             try:
@@ -139,10 +144,11 @@ class WireDataPlane:
             except Unroutable as reason:  # since the credentials, and the client with them, were renewed
                 raise RequestFailure(f"the wire can't be used any more: {reason}") from None
             ticket = Pass(route, await self._finder.signer(route), self._clock_offset)
-            thread = self._threads.least_busy()
+            thread = self._threads.first() if small else self._threads.least_busy()
             try:
-                with _translated():
-                    return await thread.run(partial(work, thread, ticket))
+                return await thread.run(partial(work, thread, ticket))
+            except WireError as error:
+                raise _translated(error) from error
             except ServiceFailure as failure:
                 offset = None if skewed else _clock_offset(failure)
                 if offset is not None:
@@ -198,6 +204,7 @@ class WireDataPlane:
         def receive(head: ReplyHead) -> Sink:
             nonlocal expected
             expected = read_object_head(head, start=start, length=length, etag=etag).length
+            sink.limit = expected
             return sink
 
         request = Request(get_head(ticket, key, start, length, etag), None, receive)
@@ -260,8 +267,10 @@ class _WireReply:
 
     async def save(self, fd: int, *, meter: PartMeter, with_crc: bool) -> int | None:
         """Write the body to a file."""
-        with _translated():
+        try:
             value = await self._thread.run(partial(self._save, fd, meter, with_crc))
+        except WireError as error:
+            raise _translated(error) from error
         self.complete = True
         return value
 
@@ -281,6 +290,7 @@ class _WireReply:
 
     async def _save(self, fd: int, meter: PartMeter, with_crc: bool) -> int | None:
         sink = FileSink(fd, self.head.start, meter=meter, checksum=crc.update if with_crc else None)
+        sink.limit = self.head.length
         await self._connection.resume(sink)
         self._release()
         check_length(sink, self.head.length)
@@ -482,16 +492,10 @@ def _file_errors() -> Iterator[None]:
         raise FileError(error) from None
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Turn what the wire raises into `asyncblob.s3.failures`."""
-    try:
-        yield
-    except ConnectionLost as error:
-        raise ConnectionFailure(str(error)) from error
-    except ProtocolError as error:
-        raise BadReply(str(error)) from error
-    except FileError as error:
-        raise FileFailure(error.error) from None
-    except WireError as error:  # pragma: no cover - there are no others
-        raise ConnectionFailure(str(error)) from error
+def _translated(error: WireError) -> RequestFailure:
+    """What the wire raises, in the words of `asyncblob.s3.failures`."""
+    if isinstance(error, ConnectionLost):
+        return ConnectionFailure(str(error))
+    if isinstance(error, FileError):
+        return FileFailure(error.error)
+    return BadReply(str(error))

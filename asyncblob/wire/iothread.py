@@ -186,12 +186,22 @@ class IOThreads:
         Raises:
             RuntimeError: They were ended.
         """
+        return min(self._threads or self._start(), key=_jobs)
+
+    def first(self) -> IOThread:
+        """The same one each time: for jobs so small that threads would only get in each other's way.
+
+        Raises:
+            RuntimeError: They were ended.
+        """
+        return (self._threads or self._start())[0]
+
+    def _start(self) -> list[IOThread]:
         if self._closed:
             raise RuntimeError("the I/O threads were ended")
-        if not self._threads:
-            self._threads += [IOThread(f"asyncblob-io-{number}", self._home) for number in range(self._count)]
-            self._end = weakref.finalize(self, _end_forgotten, self._threads, self._owner, os.getpid())
-        return min(self._threads, key=_jobs)
+        self._threads += [IOThread(f"asyncblob-io-{number}", self._home) for number in range(self._count)]
+        self._end = weakref.finalize(self, _end_forgotten, self._threads, self._owner, os.getpid())
+        return self._threads
 
     def stop(self) -> None:
         """End the threads and wait for that. Blocks for some milliseconds; idempotent."""
