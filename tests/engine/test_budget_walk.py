@@ -111,6 +111,10 @@ class LinearBudget(Budget):
     def place(self, share: Share) -> None:
         """There is no list to put it into."""
 
+    def has_free(self, memory_bytes: int) -> bool:
+        """There is no short cut either."""
+        return False
+
     def grant(self) -> None:
         self._line_up()
         while self.requests_held < self.requests_allowed:
