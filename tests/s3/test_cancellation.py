@@ -14,7 +14,6 @@ import pytest
 
 from asyncblob import errors
 from asyncblob.engine.progress import PartMeter
-from asyncblob.s3 import S3Blob
 from tests.s3.conftest import MIB, PART, THREE_PARTS, MakeFile, OpenStore, on_plane
 from tests.support.fault_server import CONNECT, Fault, FaultServer, Stall, access_denied
 from tests.support.invariants import no_leaks, temp_files
@@ -269,38 +268,6 @@ async def test_an_error_of_a_part_cancels_the_others(
             await store.upload(make_file(THREE_PARTS), "k")
         assert await fault_server.live_uploads() == []
         await fault_server.wait_until(lambda server: server.in_flight() == 0)
-
-
-async def test_many_cancelled_transfers_then_one_that_succeeds(
-    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, tmp_path: Path
-) -> None:
-    """A hundred transfers cancelled in the middle leave no slot, ticket, connection or file taken."""
-    data = make_file(THREE_PARTS)
-    await fault_server.put("k", data.read_bytes())
-    async with no_leaks(fault_server), open_at(fault_server) as store:
-        for round_ in range(10):
-            tasks = [asyncio.create_task(_either(store, each, data, tmp_path)) for each in range(10)]
-            await fault_server.wait_until(lambda server: server.in_flight() > 0)
-            for _ in range(round_ * 3):
-                await asyncio.sleep(0)
-            running = [task for task in tasks if task.cancel()]  # some may be through already
-            for task in running:
-                with pytest.raises(asyncio.CancelledError):
-                    await task
-        assert store._context.budget.requests_held == 0
-        assert store._context.budget.memory_held == 0
-        await store.upload(data, "last")
-        await store.download("last", tmp_path / "last")
-        assert (tmp_path / "last").read_bytes() == data.read_bytes()
-        assert await fault_server.live_uploads() == []
-        assert temp_files(tmp_path) == []
-
-
-async def _either(store: S3Blob, number: int, source: Path, directory: Path) -> None:
-    if number % 2:
-        await store.upload(source, f"u{number}")
-    else:
-        await store.download("k", directory / f"d{number}")
 
 
 class _PretendAborted(Fault):
