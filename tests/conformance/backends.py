@@ -35,6 +35,8 @@ __all__ = [
     "Gate",
     "LocalBackend",
     "NscBackend",
+    "PlainFaultBackend",
+    "PlainS3Backend",
     "S3Backend",
     "WeedBackend",
     "umask",
@@ -235,8 +237,12 @@ class S3Backend(Backend):
     """``s3://``, with moto behind it: quick and forgiving, it checks nothing.
 
     It keeps the checksum of a multipart object, and of no other.
+
+    Attributes:
+        data_plane: What moves the bytes; auto is the wire.
     """
 
+    data_plane: ClassVar[str] = "auto"
     has_request_ids = True
     is_multipart = True
     reports_before_commit = False
@@ -268,7 +274,7 @@ class S3Backend(Backend):
 
     def url(self, **parameters: object) -> str:
         """The store's URL."""
-        return self._endpoint.url(self._prefix, **(_QUICK | parameters))  # type: ignore[arg-type]  # bucket is a str
+        return self._endpoint.url(self._prefix, **(_QUICK | {"data_plane": self.data_plane} | parameters))  # type: ignore[arg-type]  # bucket is a str
 
     def _options(self, **parameters: object) -> Options:
         return Options.from_url(self.url(**parameters))
@@ -344,6 +350,18 @@ class FaultBackend(S3Backend):
             self._server.fail(operation, access_denied(), times=None)
         async with self.open() as store:
             yield store, (SECRET_KEY, ACCESS_KEY, "Signature=")
+
+
+class PlainS3Backend(S3Backend):
+    """The same on the plain data plane."""
+
+    data_plane = "plain"
+
+
+class PlainFaultBackend(FaultBackend):
+    """The same on the plain data plane."""
+
+    data_plane = "plain"
 
 
 # Waits at the gate, if there is one: read ends when something was written to the FIFO. Then does what goes well by

@@ -9,14 +9,25 @@ from pathlib import Path
 import pytest
 
 from asyncblob import Blob
-from tests.conformance.backends import Backend, FaultBackend, LocalBackend, NscBackend, S3Backend, WeedBackend
+from tests.conformance.backends import (
+    Backend,
+    FaultBackend,
+    LocalBackend,
+    NscBackend,
+    PlainFaultBackend,
+    PlainS3Backend,
+    S3Backend,
+    WeedBackend,
+)
 from tests.support.invariants import no_leaks, temp_files
 
 BACKENDS: dict[str, type[Backend]] = {
     "local": LocalBackend,
     "weed": WeedBackend,
     "moto": S3Backend,
+    "moto-plain": PlainS3Backend,
     "fault": FaultBackend,
+    "fault-plain": PlainFaultBackend,
     "nsc": NscBackend,
 }
 
@@ -52,6 +63,10 @@ async def backend(
             made = WeedBackend(request.getfixturevalue("weed"))
         case "moto":
             made = S3Backend(request.getfixturevalue("moto"))
+        case "moto-plain":
+            made = PlainS3Backend(request.getfixturevalue("moto"))
+        case "fault-plain":
+            made = PlainFaultBackend(request.getfixturevalue("fault_server"))
         case _:
             made = FaultBackend(request.getfixturevalue("fault_server"))
     async with no_leaks(*made.servers):
