@@ -20,7 +20,7 @@ from asyncblob.s3.dataplane import DataPlane, ObjectHead, ObjectReply, StoredChe
 from asyncblob.s3.failures import ConnectionFailure, ObjectChanged, RequestFailure, ServiceFailure
 from asyncblob.s3.requests import Tally
 
-__all__ = ["Download", "DownloadResult"]
+__all__ = ["CHECKSUM_REFUSALS", "Download", "DownloadResult"]
 
 _RESTARTS = 3
 """How often a download starts again because the object changed under it."""
@@ -28,8 +28,8 @@ _RESTARTS = 3
 _INTEGRITY_ATTEMPTS = 2
 """How often the whole is fetched when its checksum is wrong: a byte may have flipped on the way."""
 
-# A HEAD that the service refuses for one of these reasons says nothing of the object: there is no checksum to be had.
-_HEAD_REFUSALS = frozenset({400, 403, 405, 501})
+CHECKSUM_REFUSALS = frozenset({400, 403, 405, 501})
+"""A request for a checksum that the service refuses so says nothing of the object: there is no checksum to be had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +217,7 @@ class Download:
         def special(failure: Exception) -> Verdict | None:
             if isinstance(failure, ServiceFailure) and failure.status == 404:
                 raise ObjectChanged("the object was deleted") from failure
-            if isinstance(failure, ServiceFailure) and failure.status in _HEAD_REFUSALS:
+            if isinstance(failure, ServiceFailure) and failure.status in CHECKSUM_REFUSALS:
                 raise _NoChecksum from failure
             return _changed(failure)
 

@@ -137,7 +137,7 @@ def skew_seconds(failure: ServiceFailure) -> float | None:
     """How far the service's clock is ahead of this one; None if it doesn't say."""
     try:
         return email.utils.parsedate_to_datetime(failure.headers.get("date", "")).timestamp() - time.time()
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 

@@ -6,9 +6,11 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from asyncblob.engine.plan import MIB, plan_download
+from asyncblob.engine.retry import Verdict
 from asyncblob.s3 import crc
 from asyncblob.s3.context import StoreContext
-from asyncblob.s3.download import DownloadResult
+from asyncblob.s3.download import CHECKSUM_REFUSALS, DownloadResult
+from asyncblob.s3.failures import ServiceFailure
 from asyncblob.s3.requests import Tally
 from asyncblob.s3.small import SMALL_FILE_BYTES, NotSimple, SmallObjects
 from asyncblob.s3.upload import UploadResult
@@ -63,12 +65,23 @@ class SmallTransfers:
         """
         context = self._context
         options = context.options
+
+        def special(failure: Exception) -> Verdict | None:
+            if (
+                context.checksums.verifies
+                and isinstance(failure, ServiceFailure)
+                and failure.status in CHECKSUM_REFUSALS
+            ):
+                raise NotSimple(tried=False) from failure  # the general way asks for the checksum apart
+            return None
+
         limit = plan_download(0, part_size_bytes=options.part_size_mb * MIB, concurrency=options.concurrency).part_size
         try:
             found = await self._within_budget(
                 lambda: context.requests.send(
                     lambda: self._small.get(key, dest_path, limit=limit, with_crc=context.checksums.verifies),
                     tally=self._tally,
+                    special=special,
                     path=dest_path,
                 )
             )

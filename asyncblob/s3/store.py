@@ -277,8 +277,10 @@ class S3Blob(Blob):
             await self._lifecycle.close()
         finally:
             if not already:
-                await self._context.clean_up_in_thread(self._context.io_threads.stop)
-                await self._context.connection.aclose()
+                try:
+                    await self._context.clean_up_in_thread(self._context.io_threads.stop)
+                finally:
+                    await self._context.connection.aclose()
 
     async def _stat(self, key: str) -> BlobStat:
         name = s3_key(self.options.prefix, key)

@@ -61,6 +61,9 @@ _REGION = re.compile(rb"<Region>\s*([a-z0-9-]{1,64})\s*</Region>")
 
 _REGION_HEADER = "x-amz-bucket-region"
 
+_LAST_TIME = 253_370_764_800
+"""The beginning of the year 9999: a service whose clock is beyond it, or before 1970, has none to sign by."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pass:
@@ -139,10 +142,8 @@ class WireDataPlane:
         """
         skewed = moved = False
         while True:
-            try:
+            with _routing():  # anew if the credentials, and the client with them, were renewed
                 route = await self._finder.route()
-            except Unroutable as reason:  # since the credentials, and the client with them, were renewed
-                raise RequestFailure(f"the wire can't be used any more: {reason}") from None
             ticket = Pass(route, await self._finder.signer(route), self._clock_offset)
             thread = self._threads.first() if small else self._threads.least_busy()
             try:
@@ -156,7 +157,9 @@ class WireDataPlane:
                     self._clock_offset = offset
                 elif not moved and _is_elsewhere(failure, route):
                     moved = True
-                    if not await self._finder.follow_region(route):
+                    with _routing():
+                        followed = await self._finder.follow_region(route)
+                    if not followed:
                         raise
                 else:
                     raise
@@ -309,9 +312,12 @@ def _head(
 ) -> bytes:
     route = ticket.route
     path = route.path(key)
-    added = ticket.signer.sign(
-        method, route.host, path, query, headers, payload_hash, time.time() + ticket.clock_offset
-    )
+    try:
+        added = ticket.signer.sign(
+            method, route.host, path, query, headers, payload_hash, time.time() + ticket.clock_offset
+        )
+    except ValueError as error:  # an ETag that no two signers agree on
+        raise RequestFailure(f"the request can't be signed ({error})") from None
     target = f"{path}?{encode_query(query)}" if query else path
     lines = [f"{method} {target} HTTP/1.1\r\nhost: {route.host}\r\nuser-agent: {route.user_agent}\r\n"]
     if content_length is not None:
@@ -474,7 +480,7 @@ def _clock_offset(failure: ServiceFailure) -> float | None:
     offset = skew_seconds(failure)
     if offset is None or (failure.code not in SKEW_CODES and abs(offset) <= MAX_SKEW_SECONDS):
         return None
-    return offset
+    return offset if 0 <= time.time() + offset < _LAST_TIME else None
 
 
 def _is_elsewhere(failure: ServiceFailure, route: Route) -> bool:
@@ -482,6 +488,14 @@ def _is_elsewhere(failure: ServiceFailure, route: Route) -> bool:
         return True
     region = failure.headers.get(_REGION_HEADER, "")
     return failure.status == 400 and failure.code == "400" and region not in ("", route.region)
+
+
+@contextmanager
+def _routing() -> Iterator[None]:
+    try:
+        yield
+    except Unroutable as reason:
+        raise RequestFailure(f"the wire can't be used any more: {reason}; use data_plane=plain") from None
 
 
 @contextmanager
