@@ -52,8 +52,12 @@ class _Mailbox:
     def _empty(self) -> None:
         self._announced = False
         calls = self._calls
-        while calls:
-            calls.popleft()()
+        try:
+            while calls:
+                calls.popleft()()
+        finally:
+            if calls:  # one has failed: that is the loop's to report, and the others are made all the same
+                self.loop.call_soon(self._empty)
 
 
 class _Job(Generic[T]):
@@ -72,7 +76,11 @@ class _Job(Generic[T]):
         self._error: BaseException | None = None
 
     async def run(self) -> T:
-        """Run it and wait for its end, cancelled or not."""
+        """Run it and wait for its end, cancelled or not.
+
+        Raises:
+            RuntimeError: The thread was ended.
+        """
         self._work.post(self._start)
         try:
             await self._waiter
@@ -80,6 +88,8 @@ class _Job(Generic[T]):
             await self._cancel()
             raise cancelled from None
         if self._error is not None:
+            if isinstance(self._error, asyncio.CancelledError):  # not by the caller, who would be told of it else
+                raise RuntimeError("the I/O thread was ended") from None
             try:
                 raise self._error
             finally:
@@ -98,7 +108,13 @@ class _Job(Generic[T]):
     # On the I/O thread.
 
     def _start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._function())
+        try:
+            coroutine = self._function()
+        except Exception as error:  # noqa: BLE001 - handed to whoever waits
+            self._error = error
+            self._tell()
+            return
+        self._task = asyncio.get_running_loop().create_task(coroutine)
         self._task.add_done_callback(self._at_end)
 
     def _interrupt(self) -> None:
@@ -112,6 +128,9 @@ class _Job(Generic[T]):
             self._error = task.exception()
             if self._error is None:
                 self._result = task.result()
+        self._tell()
+
+    def _tell(self) -> None:
         with contextlib.suppress(RuntimeError):  # whoever waited is gone, and its loop too
             self._home.post(self._deliver)
 
@@ -141,7 +160,11 @@ class IOThread:
         self.pool = Pool(self.reactor)
         self.jobs = 0
         self._thread = threading.Thread(target=_run_loop, args=(loop, self.reactor, self.pool), name=name, daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:
+            loop.close()
+            raise
 
     async def run(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine function on the thread, and return when it has ended.
@@ -199,8 +222,9 @@ class IOThreads:
     def _start(self) -> list[IOThread]:
         if self._closed:
             raise RuntimeError("the I/O threads were ended")
-        self._threads += [IOThread(f"asyncblob-io-{number}", self._home) for number in range(self._count)]
         self._end = weakref.finalize(self, _end_forgotten, self._threads, self._owner, os.getpid())
+        for number in range(self._count):
+            self._threads.append(IOThread(f"asyncblob-io-{number}", self._home))
         return self._threads
 
     def stop(self) -> None:
@@ -220,10 +244,9 @@ def _run_loop(loop: asyncio.AbstractEventLoop, reactor: Reactor, pool: Pool) -> 
     asyncio.set_event_loop(loop)
     try:
         loop.run_forever()
-        tasks = asyncio.all_tasks(loop)
-        for task in tasks:
-            task.cancel()
-        if tasks:
+        while tasks := asyncio.all_tasks(loop):
+            for task in tasks:
+                task.cancel()
             loop.run_until_complete(asyncio.wait(tasks))
         pool.close()
         reactor.close()
@@ -244,5 +267,7 @@ def _end_forgotten(threads: list[IOThread], owner: str, pid: int) -> None:
     """Called when a store was collected, or at the interpreter's exit."""
     if os.getpid() != pid:
         return  # a forked child has no such threads
-    warnings.warn(f"{owner} was never closed; use `async with` or await aclose()", ResourceWarning, stacklevel=2)
-    _end_all(threads)
+    try:
+        warnings.warn(f"{owner} was never closed; use `async with` or await aclose()", ResourceWarning, stacklevel=2)
+    finally:  # a warning may be an error
+        _end_all(threads)
