@@ -181,21 +181,20 @@ async def test_what_is_checked_before_the_last_bytes(
     assert data.startswith(received)
 
 
-async def test_what_is_checked_is_what_is_sent(client: Client, data: bytes, fd: int) -> None:
-    """With a check, bytes are copied before it: a write to the file after it changes nothing of what is sent."""
+async def test_what_is_checked_is_what_is_sent(
+    client: Client, monkeypatch: pytest.MonkeyPatch, data: bytes, fd: int
+) -> None:
+    """With a check, bytes are copied when they are read: a write to the file after that changes nothing of them."""
     length = 60_000  # one read
 
-    def check() -> None:
-        pass
-
-    def script(connection: PeerConnection) -> None:
-        connection.receive_head()
+    def read_and_overwrite(fd: int, buffer: memoryview, offset: int) -> int:
+        count = positional.read_into(fd, buffer, offset)
         os.pwrite(fd, bytes(SIZE), 0)
-        assert connection.receive(length) == data[:length]
-        connection.send(OK + b"Content-Length: 0\r\n\r\n")
+        return count
 
-    with run_peer(script) as peer:
-        body = FileBody(fd, 0, length, meter=PartMeter(), before_last=check)
+    monkeypatch.setattr(bodies, "read_into", read_and_overwrite)
+    with run_peer(receiving(data[:length])) as peer:
+        body = FileBody(fd, 0, length, meter=PartMeter(), before_last=lambda: None)
         await client.request(client.origin(peer), head=PUT, body=body)
         client.pool.close()
 

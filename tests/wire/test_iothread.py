@@ -241,7 +241,7 @@ async def test_many_jobs_at_once(threads: IOThreads) -> None:
 
 
 def test_no_call_is_lost() -> None:
-    """Posted from many threads at once, while the loop empties its mailbox: each is called once, in its thread's order."""
+    """Posted from many threads at once, while a loop empties it: each is called once, in its thread's order."""
     loop = asyncio.SelectorEventLoop()
     mailbox = _Mailbox(loop)
     thread = threading.Thread(target=loop.run_forever)
