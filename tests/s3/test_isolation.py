@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from asyncblob.engine import lifecycle
 from asyncblob.files import positional
 from asyncblob.s3 import file_work, store
 from tests.s3.conftest import MIB, PART, THREE_PARTS, MakeFile, OpenStore, on_plane
@@ -112,15 +113,15 @@ async def test_nothing_large_is_imported_on_the_loop(fault_server: FaultServer, 
 
 
 async def test_closing_in_a_forked_child_leaves_the_parent_s_connections(
-    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile
+    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`aclose` where the store doesn't belong is refused before it touches anything."""
     path = make_file(10)
     async with open_at(fault_server) as opened:
         await opened.upload(path, "k")
-        opened._lifecycle._pid += 1
-        with pytest.raises(RuntimeError, match="forked"):
-            await opened.aclose()
-        opened._lifecycle._pid -= 1
+        with monkeypatch.context() as patch:
+            patch.setattr(lifecycle, "_forks", lifecycle._forks + 1)
+            with pytest.raises(RuntimeError, match="forked"):
+                await opened.aclose()
         await opened.upload(path, "k")
     assert len({each.connection_id for each in fault_server.requests}) == 1

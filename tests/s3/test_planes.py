@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 from collections.abc import Callable
@@ -129,6 +130,14 @@ async def test_the_wire_is_the_usual_one(
             assert isinstance(store._context.planes.chosen, WireDataPlane)
     assert fault_server.operations == ["PutObject", "PutObject"]
     assert [each for each in caplog.records if "data plane" in each.getMessage()] == []
+
+
+async def test_asking_botocore_sends_nothing(fault_server: FaultServer, aws_env: None, make_file: MakeFile) -> None:
+    """The request by which botocore is asked is never sent, however many transfers begin at once."""
+    path = make_file(10)
+    async with _open(fault_server, None) as store:
+        await asyncio.gather(*(store.upload(path, f"k{number}") for number in range(50)))
+    assert fault_server.operations == ["PutObject"] * 50
 
 
 @pytest.mark.parametrize("name", ["no_proxy", "NO_PROXY"])
