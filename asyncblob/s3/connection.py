@@ -104,8 +104,10 @@ class Connection:
 
     def fixed_credentials(self) -> tuple[str, str, str | None] | None:
         """The access key, the secret and the token, if they are of a kind that is never refreshed."""
+        from aiobotocore.credentials import AioCredentials
+
         credentials: Any = getattr(getattr(self.client, "_request_signer", None), "_credentials", None)
-        if credentials is None or hasattr(credentials, "refresh_needed"):
+        if type(credentials) is not AioCredentials:  # of a class derived from it, only they know what they freeze to
             return None
         return credentials.access_key, credentials.secret_key, credentials.token
 

@@ -145,7 +145,10 @@ class WireDataPlane:
             with _routing():  # anew if the credentials, and the client with them, were renewed
                 route = await self._finder.route()
             ticket = Pass(route, await self._finder.signer(route), self._clock_offset)
-            thread = self._threads.first() if small else self._threads.least_busy()
+            try:
+                thread = self._threads.first() if small else self._threads.least_busy()
+            except (OSError, RuntimeError) as error:  # no descriptor is free, or no thread may be started
+                raise ConnectionFailure(f"the I/O threads can't be started ({type(error).__name__})") from error
             try:
                 return await thread.run(partial(work, thread, ticket))
             except WireError as error:

@@ -207,7 +207,8 @@ class IOThreads:
         """The thread with the fewest jobs.
 
         Raises:
-            RuntimeError: They were ended.
+            RuntimeError: They were ended, or none can be started.
+            OSError: None can be started.
         """
         return min(self._threads or self._start(), key=_jobs)
 
@@ -215,14 +216,16 @@ class IOThreads:
         """The same one each time: for jobs so small that threads would only get in each other's way.
 
         Raises:
-            RuntimeError: They were ended.
+            RuntimeError: They were ended, or none can be started.
+            OSError: None can be started.
         """
         return (self._threads or self._start())[0]
 
     def _start(self) -> list[IOThread]:
         if self._closed:
             raise RuntimeError("the I/O threads were ended")
-        self._end = weakref.finalize(self, _end_forgotten, self._threads, self._owner, os.getpid())
+        if self._end is None:  # else it was tried before, in vain
+            self._end = weakref.finalize(self, _end_forgotten, self._threads, self._owner, os.getpid())
         for number in range(self._count):
             self._threads.append(IOThread(f"asyncblob-io-{number}", self._home))
         return self._threads

@@ -160,7 +160,9 @@ class Pool:
                 if origin.tls is None:
                     stream = PlainStream(sock)
                 else:
-                    stream = TLSStream(sock, origin.tls, origin.host, self._reactor.cipher_scratch)
+                    # No certificate has the dot that says that a name is a whole one (RFC 6066, section 3).
+                    name = origin.host.rstrip(".")
+                    stream = TLSStream(sock, origin.tls, name, self._reactor.cipher_scratch)
                     await self._shake_hands(stream)
             return Connection(self._reactor, stream, self._closed_idle)
         except BaseException as error:

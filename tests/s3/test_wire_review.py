@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
+import socket
+import threading
+import warnings
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiobotocore.credentials import AioCredentials
+from aiobotocore.session import AioSession
+from botocore.credentials import ReadOnlyCredentials
 
 from asyncblob import errors
 from asyncblob.s3 import S3Blob
@@ -16,8 +23,10 @@ from asyncblob.s3.route import RouteFinder, Unroutable
 from asyncblob.wire.iothread import IOThreads
 from tests.s3.conftest import PART, THREE_PARTS, MakeFile, OpenStore, on_plane
 from tests.s3.faults import Answer
+from tests.support.endpoint import ACCESS_KEY, SECRET_KEY, S3Endpoint
 from tests.support.fault_server import FaultServer, Response, Status, permanent_redirect
 from tests.support.invariants import no_leaks, temp_files
+from tests.wire.certificates import Authority
 
 # Clocks
 
@@ -55,6 +64,83 @@ async def test_an_etag_that_cannot_be_signed_is_a_typed_error(
         with pytest.raises(errors.BlobError):
             await store.download("k", tmp_path / "dest")
     assert temp_files(tmp_path) == []
+
+
+# Hosts
+
+
+@on_plane("wire")
+async def test_a_host_that_ends_in_a_dot_is_the_one_in_the_certificate(
+    open_at: OpenStore, make_file: MakeFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The dot keeps a resolver from trying its search domains; no certificate has it (RFC 6066, section 3)."""
+    resolve = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *rest, **more: resolve("127.0.0.1", *rest, **more))
+    authority = Authority(tmp_path)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(authority.path))
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b'HTTP/1.1 200 OK\r\nETag: "it"\r\nContent-Length: 0\r\n\r\n')
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=authority.server("s3.test"))
+    async with server:
+        endpoint = S3Endpoint(f"https://s3.test.:{server.sockets[0].getsockname()[1]}")
+        async with open_at(endpoint, checksum="none", max_attempts=1) as store:
+            assert (await store.upload(make_file(0), "k")).etag == '"it"'
+
+
+# Credentials
+
+
+class _Rotating(AioCredentials):
+    """Credentials of a user's own, which are others each time that they are asked for."""
+
+    async def get_frozen_credentials(self) -> Any:  # type: ignore[override]  # the stubs know botocore's only
+        return ReadOnlyCredentials(ACCESS_KEY, SECRET_KEY, None)
+
+
+async def test_credentials_of_a_kind_of_one_s_own_are_asked_as_botocore_asks_them(
+    aws_env: None, fault_server: FaultServer, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch, data_plane: str
+) -> None:
+    """A session's credentials may say their keys only when they are frozen."""
+    session = AioSession()
+    monkeypatch.setattr(session, "_credentials", _Rotating("not-the-key", "not-the-secret"))
+    async with S3Blob.open(fault_server.url(data_plane=data_plane), session=session) as store:
+        await store.upload(make_file(10), "k")
+    assert f"Credential={ACCESS_KEY}/" in fault_server.seen("PutObject")[0].headers["authorization"]
+
+
+# Threads
+
+
+@on_plane("wire")
+async def test_io_threads_that_cannot_start_are_a_typed_error_and_are_started_later(
+    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process has no descriptor, or may have no thread, for them; closing the store ends all there is."""
+    original = threading.Thread.start
+
+    def start(self: threading.Thread) -> None:
+        if self.name.startswith("asyncblob-io"):
+            raise RuntimeError("can't start new thread")
+        original(self)
+
+    source = make_file(10)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        async with open_at(fault_server, max_attempts=2) as store:
+            with monkeypatch.context() as patch:
+                patch.setattr(threading.Thread, "start", start)
+                async with no_leaks(fault_server):
+                    with pytest.raises(errors.TransferError, match="threads"):
+                        await store.upload(source, "k")
+            await store.upload(source, "k")
+        del store
+        gc.collect()
+        assert [str(each.message) for each in warned if "never closed" in str(each.message)] == []
 
 
 # Regions
