@@ -121,9 +121,12 @@ class SmallObjects:
             nonlocal pending
             if "content-length" not in head.headers:
                 raise NotSimple(tried=False)
-            size = read_object_head(head, start=0, length=None, etag="").size
+            found = read_object_head(head, start=0, length=None, etag="")
+            size = found.size
             if size > limit:
                 raise NotSimple(tried=False)
+            if not found.etag and not found.request_id:
+                raise NotSimple(tried=False)  # any web server may say 200; only S3 will answer to a range as it must
             if size <= SMALL_FILE_BYTES:
                 return MemorySink(size)
             pending = PendingFile.create(dest_path)

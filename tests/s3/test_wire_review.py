@@ -24,7 +24,7 @@ from asyncblob.wire.iothread import IOThreads
 from tests.s3.conftest import PART, THREE_PARTS, MakeFile, OpenStore, on_plane
 from tests.s3.faults import Answer
 from tests.support.endpoint import ACCESS_KEY, SECRET_KEY, S3Endpoint
-from tests.support.fault_server import FaultServer, Response, Status, permanent_redirect
+from tests.support.fault_server import Fault, FaultServer, Response, Status, permanent_redirect
 from tests.support.invariants import no_leaks, temp_files
 from tests.wire.certificates import Authority
 
@@ -185,6 +185,29 @@ async def test_a_service_that_refuses_to_tell_checksums_is_read_all_the_same(
             assert (done.checksum, done.bytes_transferred) == ("", 1_000)
             assert (tmp_path / "dest").read_bytes() == source.read_bytes()
             (tmp_path / "dest").unlink()
+
+
+class _Portal(Fault):
+    async def answer(self, exchange: Any) -> Response:
+        raise AssertionError("written by hand")
+
+    async def on_head(self, exchange: Any) -> None:
+        await exchange.connection.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 5\r\n\r\nlogin")
+        exchange.answered = True
+
+
+async def test_a_200_that_is_not_s3_s_is_no_object(
+    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, tmp_path: Path
+) -> None:
+    """A 200 with neither an ETag nor a request's id comes from something else: a proxy that wants a login."""
+    source = make_file(1_000)
+    async with open_at(fault_server, max_attempts=2) as store:
+        await store.upload(source, "k")
+        await store.download("k", tmp_path / "dest")
+        fault_server.fail("GetObject", _Portal(), times=None)
+        with pytest.raises(errors.TransferError):
+            await store.download("k", tmp_path / "dest")
+    assert (tmp_path / "dest").read_bytes() == source.read_bytes()
 
 
 async def test_a_read_that_brings_less_than_asked_for_is_gone_on_with(
