@@ -322,7 +322,11 @@ def _head(
     except ValueError as error:  # an ETag that no two signers agree on
         raise RequestFailure(f"the request can't be signed ({error})") from None
     target = f"{path}?{encode_query(query)}" if query else path
-    lines = [f"{method} {target} HTTP/1.1\r\nhost: {route.host}\r\nuser-agent: {route.user_agent}\r\n"]
+    # Whoever doesn't say what they take may be sent anything (RFC 9110, section 12.5.3), by a proxy on the way too.
+    lines = [
+        f"{method} {target} HTTP/1.1\r\nhost: {route.host}\r\nuser-agent: {route.user_agent}\r\n"
+        "accept-encoding: identity\r\n"
+    ]
     if content_length is not None:
         lines.append(f"content-length: {content_length}\r\n")
     lines += [f"{name}: {value}\r\n" for name, value in headers]

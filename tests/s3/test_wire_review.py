@@ -163,6 +163,21 @@ async def test_a_region_that_the_wire_cannot_reach_is_a_typed_error(
             await store.upload(make_file(10), "k")
 
 
+# Encodings
+
+
+async def test_no_request_leaves_the_encoding_of_the_reply_to_others(
+    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, tmp_path: Path
+) -> None:
+    """What comes is what is stored: nobody on the way may compress it, as without ``identity`` they may."""
+    async with open_at(fault_server) as store:
+        for size in (10, THREE_PARTS):
+            await store.upload(make_file(size), "k")
+            for _ in range(2):
+                await store.download("k", tmp_path / "dest")
+    assert {each.headers.get("accept-encoding") for each in fault_server.requests} == {"identity"}
+
+
 # Small objects
 
 
