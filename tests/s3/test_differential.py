@@ -27,6 +27,7 @@ import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import pytest
 from aiobotocore.session import AioSession
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
@@ -194,17 +195,18 @@ class Outcome:
     """What came of a transfer: the result or the error, the bytes that are there then and should be, the requests."""
 
     result: dict[str, object]
-    data: bytes | None
-    expected: bytes
+    data: bytes | None = dataclasses.field(repr=False)  # asyncio.run makes a repr of what it returns
+    expected: bytes = dataclasses.field(repr=False)
     requests: collections.Counter[Sent]
 
 
+@pytest.mark.timeout(300)
 @given(case=CASES)
 @example(Case(2 * PART + 1, "k", 5, 1, "auto", "auto", False, (Failure("UploadPart", 2, "flipped on the way up", 1),)))
 @example(Case(2 * PART + 1, "k", 5, 1, "auto", "auto", False, (Failure("GetObject", 2, "another ETag", 1),)))
 @example(Case(0, "k", 5, 1, "auto", "true", True, ()))
 @settings(
-    max_examples=30,
+    max_examples=50,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -265,7 +267,8 @@ async def _both_ways(server: FaultServer, plane: str, case: Case, source: Path) 
         if up.data is None:
             await server.put(name, content)
         result, requests = await _observe(server, case, store.download(case.key, destination))
-        down = Outcome(result, destination.read_bytes() if destination.exists() else None, content, requests)
+        stored = await server.get(name)  # without a checksum, what was flipped on the way up
+        down = Outcome(result, destination.read_bytes() if destination.exists() else None, stored, requests)
     assert await server.live_uploads() == []
     return up, down
 
@@ -329,7 +332,8 @@ def _request(request: Request, part_size: int) -> Sent:
 def _compare_requests(case: Case, failures: list[Failure], wire: Outcome, plain: Outcome) -> None:
     one, other = wire.requests, plain.requests
     if any(each.name in RESTARTS for each in failures) or "type" in wire.result:
-        for failure in failures:
+        # Of parts that fail side by side, which one was first decides about the others.
+        for failure in (each for each in failures if each.number or case.concurrency == 1):
             assert {each for each in one if failure.takes(each)} == {each for each in other if failure.takes(each)}
     elif case.is_cut:
         assert set(one) == set(other)
