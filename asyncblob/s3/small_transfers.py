@@ -19,6 +19,9 @@ __all__ = ["SmallTransfers"]
 
 T = TypeVar("T")
 
+_MOST_BYTES = 8 * MIB
+"""The most that is fetched in one request, however large the parts are: all such requests share one I/O thread."""
+
 
 class SmallTransfers:
     """One upload or download that is probably small."""
@@ -75,7 +78,8 @@ class SmallTransfers:
                 raise NotSimple(tried=False) from failure  # the general way asks for the checksum apart
             return None
 
-        limit = plan_download(0, part_size_bytes=options.part_size_mb * MIB, concurrency=options.concurrency).part_size
+        plan = plan_download(0, part_size_bytes=options.part_size_mb * MIB, concurrency=options.concurrency)
+        limit = min(plan.part_size, _MOST_BYTES)
         try:
             found = await self._within_budget(
                 lambda: context.requests.send(

@@ -54,7 +54,7 @@ class Timeouts:
     silence: float
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)  # the head holds the signature and a session token
 class Request:
     """A request.
 

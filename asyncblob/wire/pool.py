@@ -29,7 +29,7 @@ _HAPPY_EYEBALLS_SECONDS = 0.25  # RFC 8305, section 5
 _Address = tuple[Any, Any, int, str, tuple[Any, ...]]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Origin:
     """Where requests go.
 
