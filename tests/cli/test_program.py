@@ -182,7 +182,7 @@ def test_bar_on_a_terminal(source: Path, tmp_path: Path) -> None:
     """On a terminal there is a bar with label, bytes, speed and time left, which is wiped off in the end."""
     code, out, shown = show(tmp_path, "upload", str(source), "a/key")
     assert (code, out) == (0, "uploaded 1.0 MB in 0.5 s (24.6 MB/s), sha256:00ff\n")
-    for text in (LABEL, "━", "1.0/1.0 MB", "MB/s", "0:00:00"):
+    for text in (LABEL, "━", "1.0/1.0 MB", "B/s", "0:00:00"):
         assert text in shown
     assert shown.endswith("\x1b[2K")  # the line was erased
     assert shown.rindex("\x1b[?25l") < shown.rindex("\x1b[?25h")
