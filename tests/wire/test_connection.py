@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import threading
 import time
@@ -222,7 +223,7 @@ async def test_a_body_that_trickles_in(client: Client) -> None:
     with run_peer(
         lambda connection: connection.answer(OK + b"Content-Length: 30\r\n\r\n", *split(data, 1), pause_seconds=0.03)
     ) as peer:
-        assert (await client.request(client.origin(peer), timeouts=Timeouts(10, 0.3, 0.3)))[1] == data
+        assert (await client.request(client.origin(peer), timeouts=Timeouts(10, 0.5, 0.5)))[1] == data
 
 
 async def test_a_head_that_trickles_in(client: Client) -> None:
@@ -230,7 +231,7 @@ async def test_a_head_that_trickles_in(client: Client) -> None:
     with run_peer(
         lambda connection: connection.answer(*split(OK + b"Content-Length: 0\r\n\r\n", 1), pause_seconds=0.02)
     ) as peer:
-        assert (await client.request(client.origin(peer), timeouts=Timeouts(10, 0.3, 0.3)))[0].status == 200
+        assert (await client.request(client.origin(peer), timeouts=Timeouts(10, 0.5, 0.5)))[0].status == 200
 
 
 async def test_a_body_that_trickles_out(client: Client, tmp_path: Path) -> None:
@@ -253,7 +254,7 @@ async def test_a_body_that_trickles_out(client: Client, tmp_path: Path) -> None:
         file_body(tmp_path / "file", size) as body,
     ):
         start = time.monotonic()
-        await client.request(client.origin(peer), head=PUT, body=body, timeouts=Timeouts(10, 0.3, 0.3))
+        await client.request(client.origin(peer), head=PUT, body=body, timeouts=Timeouts(10, 0.5, 0.5))
         assert time.monotonic() - start > 0.75
         client.pool.close()
 
@@ -280,8 +281,8 @@ async def test_time_outs_of_many_requests(client: Client) -> None:
 # Cancellation.
 
 
-def hanging(stage: str, ends: list[tuple[str, float]]) -> Script:
-    """Get so far and then wait for the client to go; how it went and when is appended."""
+def hanging(stage: str, there: threading.Event, ends: list[tuple[str, float]]) -> Script:
+    """Get so far, say so, and then wait for the client to go; how it went and when is appended."""
 
     def script(connection: PeerConnection) -> None:
         connection.receive_head()
@@ -295,6 +296,7 @@ def hanging(stage: str, ends: list[tuple[str, float]]) -> Script:
             connection.send(OK + b"Transfer-Encoding: chunked\r\n\r\n3\r\nab")
         elif stage == "in an error":
             connection.send(b"HTTP/1.1 500 X\r\nContent-Length: 10\r\n\r\nab")
+        there.set()
         if stage == "sending":
             time.sleep(0.15)
         ends.append((connection.wait_end(), time.monotonic()))
@@ -306,16 +308,19 @@ def hanging(stage: str, ends: list[tuple[str, float]]) -> Script:
 async def test_cancelled(client: Client, tmp_path: Path, stage: str) -> None:
     """The connection is reset at once, whatever it was doing, and the files are not touched any more."""
     ends: list[tuple[str, float]] = []
+    there = threading.Event()
     target = tmp_path / "target"
     sink_fd = os.open(target, os.O_RDWR | os.O_CREAT)
     meter, out = PartMeter(), PartMeter()
     with (
-        run_peer(hanging(stage, ends)) as peer,
+        run_peer(hanging(stage, there, ends)) as peer,
         file_body(tmp_path / "file", LARGE_BYTES if stage == "sending" else 5, meter=out) as body,
     ):
         sink = FileSink(sink_fd, 0, meter=meter, checksum=None)
         task = asyncio.create_task(client.request(client.origin(peer), head=PUT, body=body, receive=lambda head: sink))
-        await asyncio.sleep(0.05)
+        async with asyncio.timeout(10):
+            while not there.is_set() or (stage == "in the body" and not meter.bytes_done):
+                await asyncio.sleep(0.01)
         assert not task.done()
         cancelled = time.monotonic()
         task.cancel()
@@ -334,7 +339,7 @@ async def test_cancelled(client: Client, tmp_path: Path, stage: str) -> None:
         assert written
     [(how, when)] = ends
     assert how == "reset" or stage in ("awaiting", "in the head", "in the chunks", "in an error")
-    assert when - cancelled < 1
+    assert when - cancelled < 3
 
 
 async def test_cancelled_when_all_is_there(client: Client) -> None:
@@ -369,6 +374,7 @@ async def test_a_thousand_cancellations(client: Client) -> None:
         except (EOFError, ConnectionError):
             pass
 
+    gc.collect()  # what other tests have left
     before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
     with run_peer(*[script] * 2000) as peer:
         origin = client.origin(peer)
@@ -387,7 +393,7 @@ async def test_a_thousand_cancellations(client: Client) -> None:
         assert (await client.request(origin))[1] == b"hello"
         client.pool.close()
     if before:
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert len(os.listdir("/proc/self/fd")) <= before
 
 
 # Held replies.
@@ -413,10 +419,10 @@ async def test_a_held_reply(client: Client, size: int, framing: str) -> None:
 
     with run_peer(script) as peer:
         origin = client.origin(peer)
-        connection, reply = await client.exchange(origin, receive=lambda head: None, timeouts=Timeouts(10, 0.05, 0.05))
+        connection, reply = await client.exchange(origin, receive=lambda head: None)
         assert reply.sink is None
         assert reply.document == b""
-        await asyncio.sleep(0.15)
+        assert not client.reactor._watched
         sink = MemorySink(2**30)
         resumed = await connection.resume(sink)
         assert resumed.sink is sink

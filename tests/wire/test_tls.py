@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import random
@@ -72,9 +73,8 @@ async def test_a_large_download(
         connection.answer(*split(message, sizes))
         if framing == "close":
             assert isinstance(connection.sock, ssl.SSLSocket)
-            connection.sock.setblocking(False)
-            with pytest.raises(ssl.SSLWantReadError):
-                connection.sock.unwrap()  # sends the announcement, and doesn't wait for the client's
+            with contextlib.suppress(OSError):  # the client goes without an announcement of its own
+                connection.sock.unwrap()
         else:
             connection.wait_end()
 
