@@ -246,17 +246,24 @@ def _jobs(thread: IOThread) -> int:
 def _run_loop(loop: asyncio.AbstractEventLoop, reactor: Reactor, pool: Pool) -> None:
     asyncio.set_event_loop(loop)
     try:
-        loop.run_forever()
-        while tasks := asyncio.all_tasks(loop):
-            for task in tasks:
-                task.cancel()
-            loop.run_until_complete(asyncio.wait(tasks))
-        pool.close()
-        reactor.close()
+        try:
+            loop.run_forever()
+        finally:  # also when a job raises SystemExit, which ends the loop
+            _cancel_tasks(loop)
+            pool.close()
+            reactor.close()
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
         asyncio.set_event_loop(None)
         loop.close()
+
+
+def _cancel_tasks(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel what runs, and what that starts, and wait for its end."""
+    while tasks := asyncio.all_tasks(loop):
+        for task in tasks:
+            task.cancel()
+        loop.run_until_complete(asyncio.wait(tasks))
 
 
 def _end_all(threads: list[IOThread]) -> None:
