@@ -61,7 +61,7 @@ class S3Blob(Blob):
     Part size and concurrency are chosen by the engine where the options leave them at 0; see `Options`.
 
     Memory: whatever the sizes of files and parts, on the wire at most min(memory_mb MiB, 0.5 MiB * parts in flight) and
-    0.6 MiB for each I/O thread; on the plain data plane min(memory_mb MiB, 3 MiB * parts in flight) and about 0.5 MiB
+    2.3 MiB for each I/O thread; on the plain data plane min(memory_mb MiB, 3 MiB * parts in flight) and about 0.5 MiB
     for each connection in the HTTP library. All transfers of a store share that budget fairly.
 
     Event loop: files are touched in I/O threads and worker threads only. A file system that hangs (NFS) holds up the

@@ -24,6 +24,9 @@ Checksum = Callable[[memoryview, int], int]
 _SENDFILE_BYTES = 2 * 1024**2
 """What one sendfile may take: from a disk that is asleep it blocks until it is read."""
 
+_READ_BYTES = 256 * 1024
+"""What is read at once where the kernel doesn't send: it stays in the cache until it is encrypted."""
+
 _TAIL_BYTES = 64 * 1024
 """What is held back until `FileBody.before_last` has been called."""
 
@@ -133,7 +136,7 @@ class FileBody:
         if self._by_kernel and stream.by_kernel:
             count = self._sendfile(stream, min(left, _SENDFILE_BYTES))
         else:
-            count = self._read_and_send(stream, scratch[:left])
+            count = self._read_and_send(stream, scratch[: min(left, _READ_BYTES)])
         self._done += count
         self._meter.bytes_done = self._done
         return count
