@@ -9,7 +9,7 @@ from asyncblob.errors import BlobChangedError, InvalidPathError
 from asyncblob.files.directory import naming
 from asyncblob.files.positional import read_at
 
-__all__ = ["Source"]
+__all__ = ["Source", "ended_early"]
 
 # O_NONBLOCK: a FIFO that took the file's place would otherwise hang the open; it means nothing for a regular file.
 _FLAGS = os.O_RDONLY
@@ -134,6 +134,11 @@ class Source:
                     f"the file {self.path!r} changed while it was uploaded: its {what} was {before} and is {after}; "
                     "upload it again when nobody writes to it"
                 )
+
+
+def ended_early() -> BlobChangedError:
+    """The error for a file that ends before its size says."""
+    return BlobChangedError("the file became shorter while it was read; upload it again when it is at rest")
 
 
 def _require_regular(path: str, status: os.stat_result) -> None:

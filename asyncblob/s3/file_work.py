@@ -10,18 +10,18 @@ from typing import TypeVar
 import anyio
 
 from asyncblob.engine.threads import StopFlag, run_in_thread
-from asyncblob.errors import BlobChangedError
 from asyncblob.files.positional import read_at, read_into, write_at
+from asyncblob.files.source import ended_early
 from asyncblob.s3 import crc
 from asyncblob.s3.dataplane import FileSlice
 from asyncblob.s3.failures import FileFailure
 
-__all__ = ["CHUNK_BYTES", "HOP_BYTES", "Digests", "digest_slice", "file_work", "read_hop", "shrunk", "write_hop"]
+__all__ = ["CHUNK_BYTES", "HOP_BYTES", "Digests", "digest_slice", "file_work", "read_hop", "write_hop"]
 
 T = TypeVar("T")
 
 HOP_BYTES = 2**20
-"""What one hop to a worker thread (60 µs) reads or writes."""
+"""What one hop to a worker thread reads or writes: the hop costs little beside it."""
 
 CHUNK_BYTES = 2**18
 """What is handed to the HTTP library at once; its send buffer is about as large."""
@@ -79,7 +79,7 @@ async def digest_slice(
             stop.check()
             count = read_into(piece.fd, buffer[: min(len(buffer), end - position)], position)
             if not count:
-                raise shrunk()
+                raise ended_early()
             if with_crc:
                 value = crc.update(buffer[:count], value)
             if with_sha256:
@@ -102,7 +102,7 @@ def read_hop(piece: FileSlice, offset: int) -> list[bytes]:
         # Fresh bytes, never a reused buffer: a transport may keep a reference to what it could not send at once.
         chunk = read_at(piece.fd, min(CHUNK_BYTES, end - offset), piece.offset + offset)
         if not chunk:
-            raise shrunk()
+            raise ended_early()
         chunks.append(chunk)
         offset += len(chunk)
     if offset == piece.length and piece.before_last is not None:
@@ -118,8 +118,3 @@ def write_hop(fd: int, chunks: list[bytes], offset: int, value: int | None) -> i
         write_at(fd, chunk, offset)
         offset += len(chunk)
     return value
-
-
-def shrunk() -> BlobChangedError:
-    """The error for a file that ends before its size says."""
-    return BlobChangedError("the file became shorter while it was read; upload it again when it is at rest")

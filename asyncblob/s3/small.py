@@ -7,6 +7,7 @@ general way, which begins anew.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,8 +15,18 @@ from asyncblob.engine.progress import PartMeter
 from asyncblob.files.publish import PendingFile
 from asyncblob.files.source import Source
 from asyncblob.s3 import crc
-from asyncblob.s3.dataplane import SendReply, StoredChecksum
-from asyncblob.s3.wired import Pass, WireDataPlane, check_length, get_head, put_head, read_object_head, send_reply
+from asyncblob.s3.dataplane import SendReply
+from asyncblob.s3.messages import (
+    Pass,
+    check_length,
+    get_head,
+    no_body,
+    put_head,
+    read_object_head,
+    send_reply,
+    stored_checksum,
+)
+from asyncblob.s3.wired import WireDataPlane
 from asyncblob.wire.bodies import FileSink, MemorySink, Sink
 from asyncblob.wire.connection import Request
 from asyncblob.wire.heads import ReplyHead
@@ -107,8 +118,9 @@ class SmallObjects:
         finally:
             source.close()
         value = crc.update(data) if with_crc else None
-        head = put_head(ticket, key, data, value, signs_payload=self._plane.signs_payload)
-        reply = await self._plane.exchange(thread, ticket, Request(head + data, None, _no_body))
+        sha256 = hashlib.sha256(data).hexdigest() if self._plane.signs_payload else None
+        head = put_head(ticket, key, (), len(data), value, sha256)
+        reply = await self._plane.exchange(thread, ticket, Request(head + data, None, no_body))
         return SmallUpload(len(data), send_reply(reply, value))
 
     async def _get(
@@ -137,20 +149,16 @@ class SmallObjects:
         try:
             reply = await self._plane.exchange(thread, ticket, Request(head, None, receive))
             found = read_object_head(reply.head, start=0, length=None, etag="")
+            document = reply.document
             if with_crc:
-                value = reply.sink.value if isinstance(reply.sink, FileSink) else crc.update(reply.document)
-                headers = reply.head.headers
-                stored = StoredChecksum.of(
-                    etag=found.etag,
-                    kind=headers.get("x-amz-checksum-type", ""),
-                    crc64nvme=headers.get("x-amz-checksum-crc64nvme", ""),
-                )
-                if stored.crc is not None and stored.crc != value:
+                value = reply.sink.value if isinstance(reply.sink, FileSink) else crc.update(document)
+                stored = stored_checksum(reply, etag=found.etag).crc
+                if stored is not None and stored != value:
                     raise NotSimple(tried=True)
-                value = stored.crc
+                value = stored
             if pending is None:
                 pending = PendingFile.create(dest_path)
-                pending.write(reply.document)
+                pending.write(document)
             elif isinstance(reply.sink, FileSink):
                 check_length(reply.sink, found.size)
             pending.commit(fsync=False)
@@ -158,7 +166,3 @@ class SmallObjects:
             if pending is not None:
                 pending.discard()
         return SmallDownload(found.size, found.etag, found.request_id, value)
-
-
-def _no_body(head: ReplyHead) -> Sink:
-    return MemorySink(SMALL_FILE_BYTES)

@@ -8,43 +8,42 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
-from xml.sax.saxutils import unescape
 
 from asyncblob.engine.cancellation import finish
 from asyncblob.engine.progress import PartMeter
 from asyncblob.files.positional import read_into
+from asyncblob.files.source import ended_early
 from asyncblob.s3 import crc
 from asyncblob.s3.dataplane import FileSlice, ObjectHead, ObjectReply, SendReply, StoredChecksum
 from asyncblob.s3.failures import BadReply, ConnectionFailure, FileFailure, RequestFailure, ServiceFailure
-from asyncblob.s3.file_work import shrunk
-from asyncblob.s3.judge import MAX_SKEW_SECONDS, REGION_CODES, SKEW_CODES, skew_seconds
+from asyncblob.s3.messages import (
+    Pass,
+    check_length,
+    check_success,
+    clock_offset,
+    get_head,
+    head_head,
+    is_elsewhere,
+    no_body,
+    put_head,
+    read_object_head,
+    send_reply,
+    stored_checksum,
+)
 from asyncblob.s3.options import Options
-from asyncblob.s3.ranges import object_head
-from asyncblob.s3.route import Route, RouteFinder, Unroutable
-from asyncblob.wire.bodies import FileBody, FileSink, MemorySink, Sink
+from asyncblob.s3.route import RouteFinder, Unroutable
+from asyncblob.wire.bodies import FileBody, FileSink, Sink
 from asyncblob.wire.connection import Connection, Reply, Request, Timeouts
 from asyncblob.wire.errors import ConnectionLost, FileError, WireError
-from asyncblob.wire.heads import Framing, ReplyHead
+from asyncblob.wire.heads import ReplyHead
 from asyncblob.wire.iothread import IOThread, IOThreads
 from asyncblob.wire.reactor import RECEIVE_BYTES
-from asyncblob.wire.signing import EMPTY_SHA256, UNSIGNED_PAYLOAD, Signer, encode_query
 
-__all__ = [
-    "Pass",
-    "WireDataPlane",
-    "check_length",
-    "get_head",
-    "put_head",
-    "read_object_head",
-    "send_reply",
-]
+__all__ = ["WireDataPlane"]
 
 T = TypeVar("T")
 
@@ -53,25 +52,6 @@ _CRC_STEP_BYTES, _SHA256_STEP_BYTES = 4 * 1024**2, 1024**2
 
 _DIGEST_BUFFER_BYTES = 128 * 1024
 """What is read at once for it."""
-
-_CODE = re.compile(rb"<Code>\s*([^<]{1,128}?)\s*</Code>")
-_MESSAGE = re.compile(rb"<Message>([^<]{0,1024})</Message>")
-_REQUEST_ID = re.compile(rb"<RequestId>\s*([^<]{1,128}?)\s*</RequestId>")
-_REGION = re.compile(rb"<Region>\s*([a-z0-9-]{1,64})\s*</Region>")
-
-_REGION_HEADER = "x-amz-bucket-region"
-
-_LAST_TIME = 253_370_764_800
-"""The beginning of the year 9999: a service whose clock is beyond it, or before 1970, has none to sign by."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pass:
-    """What a request is made with: where it goes, who signs it, and how far the service's clock is ahead."""
-
-    route: Route
-    signer: Signer
-    clock_offset: float
 
 
 class WireDataPlane:
@@ -142,8 +122,10 @@ class WireDataPlane:
         """
         skewed = moved = False
         while True:
-            with _routing():  # anew if the credentials, and the client with them, were renewed
+            try:  # anew if the credentials, and the client with them, were renewed
                 route = await self._finder.route()
+            except Unroutable as reason:
+                raise _unroutable(reason) from None
             ticket = Pass(route, await self._finder.signer(route), self._clock_offset)
             try:
                 thread = self._threads.first() if small else self._threads.least_busy()
@@ -154,14 +136,16 @@ class WireDataPlane:
             except WireError as error:
                 raise _translated(error) from error
             except ServiceFailure as failure:
-                offset = None if skewed else _clock_offset(failure)
+                offset = None if skewed else clock_offset(failure)
                 if offset is not None:
                     skewed = True
                     self._clock_offset = offset
-                elif not moved and _is_elsewhere(failure, route):
+                elif not moved and is_elsewhere(failure, route):
                     moved = True
-                    with _routing():
+                    try:
                         followed = await self._finder.follow_region(route)
+                    except Unroutable as reason:
+                        raise _unroutable(reason) from None
                     if not followed:
                         raise
                 else:
@@ -181,13 +165,12 @@ class WireDataPlane:
     ) -> SendReply:
         meter.bytes_done = 0
         value, sha256 = await _digest(piece, thread, with_crc=with_crc, with_sha256=self.signs_payload)
-        headers = [] if value is None else [("x-amz-checksum-crc64nvme", crc.encode(value))]
         body = FileBody(piece.fd, piece.offset, piece.length, meter=meter, before_last=piece.before_last)
         if not piece.length and piece.before_last is not None:
             with _file_errors():
                 piece.before_last()
-        head = _head(ticket, "PUT", key, query, headers, sha256 or UNSIGNED_PAYLOAD, content_length=piece.length)
-        reply = await self.exchange(thread, ticket, Request(head, body if piece.length else None, _no_body))
+        head = put_head(ticket, key, query, piece.length, value, sha256)
+        reply = await self.exchange(thread, ticket, Request(head, body if piece.length else None, no_body))
         result = send_reply(reply, value)
         meter.bytes_done = piece.length
         return result
@@ -232,7 +215,7 @@ class WireDataPlane:
         origin = ticket.route.origin
         connection, reply = await thread.pool.exchange(origin, request, self._timeouts)
         try:
-            _check_success(reply)
+            check_success(reply)
             head = read_object_head(reply.head, start=start, length=length, etag=etag)
         except BaseException:
             thread.pool.release(origin, connection)
@@ -240,23 +223,14 @@ class WireDataPlane:
         opened.append(_WireReply(head, thread, ticket, connection))
 
     async def _look_up(self, key: str, etag: str, thread: IOThread, ticket: Pass) -> StoredChecksum:
-        headers = [("x-amz-checksum-mode", "ENABLED")]
-        if etag:
-            headers.append(("if-match", etag))
-        head = _head(ticket, "HEAD", key, (), headers, EMPTY_SHA256)
-        reply = await self.exchange(thread, ticket, Request(head, None, _no_body, without_body=True))
-        found = reply.head.headers
-        return StoredChecksum.of(
-            etag=found.get("etag", etag),
-            kind=found.get("x-amz-checksum-type", ""),
-            crc64nvme=found.get("x-amz-checksum-crc64nvme", ""),
-        )
+        request = Request(head_head(ticket, key, etag), None, no_body, without_body=True)
+        return stored_checksum(await self.exchange(thread, ticket, request), etag=etag)
 
     async def exchange(self, thread: IOThread, ticket: Pass, request: Request) -> Reply:
         """Make a request and give the connection back."""
         connection, reply = await thread.pool.exchange(ticket.route.origin, request, self._timeouts)
         thread.pool.release(ticket.route.origin, connection)
-        _check_success(reply)
+        check_success(reply)
         return reply
 
 
@@ -303,81 +277,6 @@ class _WireReply:
         return sink.value if with_crc else None
 
 
-def _head(
-    ticket: Pass,
-    method: str,
-    key: str,
-    query: Sequence[tuple[str, str]],
-    headers: list[tuple[str, str]],
-    payload_hash: str,
-    *,
-    content_length: int | None = None,
-) -> bytes:
-    route = ticket.route
-    path = route.path(key)
-    try:
-        added = ticket.signer.sign(
-            method, route.host, path, query, headers, payload_hash, time.time() + ticket.clock_offset
-        )
-    except ValueError as error:  # an ETag that no two signers agree on
-        raise RequestFailure(f"the request can't be signed ({error})") from None
-    target = f"{path}?{encode_query(query)}" if query else path
-    # Whoever doesn't say what they take may be sent anything (RFC 9110, section 12.5.3), by a proxy on the way too.
-    lines = [
-        f"{method} {target} HTTP/1.1\r\nhost: {route.host}\r\nuser-agent: {route.user_agent}\r\n"
-        "accept-encoding: identity\r\n"
-    ]
-    if content_length is not None:
-        lines.append(f"content-length: {content_length}\r\n")
-    lines += [f"{name}: {value}\r\n" for name, value in headers]
-    lines += [f"{name}: {value}\r\n" for name, value in added]
-    lines.append("\r\n")
-    return "".join(lines).encode()
-
-
-def put_head(ticket: Pass, key: str, data: bytes, value: int | None, *, signs_payload: bool) -> bytes:
-    """The head of a PutObject of bytes, with their CRC64NVME if it is to be checked."""
-    headers = [] if value is None else [("x-amz-checksum-crc64nvme", crc.encode(value))]
-    sha256 = hashlib.sha256(data).hexdigest() if signs_payload else UNSIGNED_PAYLOAD
-    return _head(ticket, "PUT", key, (), headers, sha256, content_length=len(data))
-
-
-def send_reply(reply: Reply, value: int | None) -> SendReply:
-    """What a reply to a PutObject or an UploadPart says.
-
-    Raises:
-        BadReply: Something else than S3 has sent it.
-    """
-    found = reply.head.headers
-    result = SendReply(
-        etag=found.get("etag", ""),
-        request_id=_request_id(found),
-        crc=value,
-        crc_echo=crc.decode(found.get("x-amz-checksum-crc64nvme", "")),
-    )
-    if not result.etag and not result.request_id:
-        raise BadReply("a success with neither ETag nor request id, which something else than S3 has sent")
-    return result
-
-
-def get_head(
-    ticket: Pass, key: str, start: int, length: int | None, etag: str, *, with_checksum: bool = False
-) -> bytes:
-    """The head of a GetObject; with `with_checksum` it asks for the object's checksum, which no range has."""
-    headers = []
-    if length is not None:
-        headers.append(("range", f"bytes={start}-{start + length - 1}"))
-    if etag:
-        headers.append(("if-match", etag))
-    if with_checksum:
-        headers.append(("x-amz-checksum-mode", "ENABLED"))
-    return _head(ticket, "GET", key, (), headers, EMPTY_SHA256)
-
-
-def _no_body(head: ReplyHead) -> Sink:
-    return MemorySink(RECEIVE_BYTES)
-
-
 def _held(head: ReplyHead) -> None:
     return None
 
@@ -415,7 +314,7 @@ def _digest_step(
         except OSError as error:
             raise FileError(error) from None
         if not count:
-            raise shrunk()
+            raise ended_early()
         data = buffer if count == len(buffer) else buffer[:count]
         if value is not None:
             result = crc.update(data, result)
@@ -425,84 +324,8 @@ def _digest_step(
     return result
 
 
-def read_object_head(head: ReplyHead, *, start: int, length: int | None, etag: str) -> ObjectHead:
-    """Check the head of a reply to a GetObject; see `asyncblob.s3.ranges`."""
-    headers = head.headers
-    return object_head(
-        status=head.status,
-        etag=headers.get("etag", ""),
-        content_length=head.length if head.framing is Framing.LENGTH and "content-length" in headers else None,
-        content_range=headers.get("content-range", ""),
-        request_id=_request_id(headers),
-        start=start,
-        length=length,
-        pinned=etag,
-    )
-
-
-def check_length(sink: FileSink, expected: int) -> None:
-    """Check that a body had the length that its Content-Range said.
-
-    Raises:
-        ConnectionFailure: It was shorter.
-        BadReply: It was longer.
-    """
-    if sink.count < expected:
-        raise ConnectionFailure("the body ended before its Content-Range")
-    if sink.count > expected:
-        raise BadReply("the body is longer than its Content-Range")
-
-
-def _check_success(reply: Reply) -> None:
-    """Raise what the service answered, if that is an error."""
-    if reply.head.status < 300:
-        return
-    document = reply.document
-    headers = reply.head.headers
-    region = _REGION.search(document)
-    if region is not None and _REGION_HEADER not in headers:
-        headers[_REGION_HEADER] = region[1].decode()
-    raise ServiceFailure(
-        reply.head.status,
-        _first(_CODE, document),
-        _first(_MESSAGE, document),
-        headers=headers,
-        request_id=_request_id(headers) or _first(_REQUEST_ID, document),
-    )
-
-
-def _request_id(headers: dict[str, str]) -> str:
-    return headers.get("x-amz-request-id") or headers.get("x-amzn-requestid", "")
-
-
-def _first(pattern: re.Pattern[bytes], document: bytes) -> str:
-    match = pattern.search(document)
-    return unescape(match[1].decode("utf-8", "replace"), {"&quot;": '"', "&apos;": "'"}) if match else ""
-
-
-def _clock_offset(failure: ServiceFailure) -> float | None:
-    """How far the service's clock is ahead, if that is what the failure is about."""
-    if failure.code not in SKEW_CODES and not (failure.status == 403 and failure.code == "403"):
-        return None
-    offset = skew_seconds(failure)
-    if offset is None or (failure.code not in SKEW_CODES and abs(offset) <= MAX_SKEW_SECONDS):
-        return None
-    return offset if 0 <= time.time() + offset < _LAST_TIME else None
-
-
-def _is_elsewhere(failure: ServiceFailure, route: Route) -> bool:
-    if failure.code in REGION_CODES or failure.status in (301, 307):
-        return True
-    region = failure.headers.get(_REGION_HEADER, "")
-    return failure.status == 400 and failure.code == "400" and region not in ("", route.region)
-
-
-@contextmanager
-def _routing() -> Iterator[None]:
-    try:
-        yield
-    except Unroutable as reason:
-        raise RequestFailure(f"the wire can't be used any more: {reason}; use data_plane=plain") from None
+def _unroutable(reason: Unroutable) -> RequestFailure:
+    return RequestFailure(f"the wire can't be used any more: {reason}; use data_plane=plain")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What is sent and what takes in what is received: bytes in memory and ranges of files.
+"""What is sent and what takes in what is received: ranges of files.
 
 Everything here runs on an I/O thread and may read or write a file there.
 """
@@ -12,11 +12,12 @@ from typing import Protocol
 
 from asyncblob.engine.progress import PartMeter
 from asyncblob.errors import BlobChangedError
-from asyncblob.files.positional import read_at, read_into, write_at
+from asyncblob.files.positional import read_into, write_at
+from asyncblob.files.source import ended_early
 from asyncblob.wire.errors import FileError, ProtocolError
 from asyncblob.wire.streams import Stream
 
-__all__ = ["Body", "BytesBody", "Checksum", "FileBody", "FileSink", "MemorySink", "Sink"]
+__all__ = ["Body", "Checksum", "FileBody", "FileSink", "MemorySink", "Sink"]
 
 Checksum = Callable[[memoryview, int], int]
 """Continues a checksum (the second argument) with more bytes."""
@@ -57,31 +58,6 @@ class Body(Protocol):
             FileError: The file can't be read.
             BlobChangedError: The file is shorter than it was.
         """
-
-
-class BytesBody:
-    """Bytes in memory."""
-
-    __slots__ = ("_data", "_done")
-
-    def __init__(self, data: bytes | memoryview) -> None:
-        self._data = memoryview(data)
-        self._done = 0
-
-    @property
-    def left(self) -> int:
-        """How many bytes are still to be sent."""
-        return len(self._data) - self._done
-
-    def rewind(self) -> None:
-        """Begin again."""
-        self._done = 0
-
-    def send_some(self, stream: Stream, scratch: memoryview) -> int:
-        """Send what is left, or as much of it as fits."""
-        count = stream.send(self._data[self._done :])
-        self._done += count
-        return count
 
 
 class FileBody:
@@ -163,7 +139,7 @@ class FileBody:
                 raise
             raise FileError(error) from None
         if not sent:
-            raise _shrunk()
+            raise ended_early()
         return sent
 
     def _retry_without_kernel(self, stream: Stream, count: int) -> int:
@@ -176,7 +152,7 @@ class FileBody:
         except OSError as error:
             raise FileError(error) from None
         if not count:
-            raise _shrunk()
+            raise ended_early()
         return stream.send(scratch[:count])
 
 
@@ -263,23 +239,3 @@ class FileSink:
             raise FileError(error) from None
         self.count += len(data)
         self._meter.bytes_done = self.count
-
-
-def read_all(fd: int, size: int) -> bytes:
-    """Read a small file as a whole.
-
-    Raises:
-        BlobChangedError: It is shorter than that.
-        FileError: It can't be read.
-    """
-    try:
-        data = read_at(fd, size, 0)
-    except OSError as error:
-        raise FileError(error) from None
-    if len(data) != size:
-        raise _shrunk()
-    return data
-
-
-def _shrunk() -> BlobChangedError:
-    return BlobChangedError("the file became shorter while it was read; upload it again when it is at rest")

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from benchmarks.stopwatch import Stopwatch
     from benchmarks.workbench import Sizes, Workbench
 
-__all__ = ["CONTENT", "WARM_UP", "DownloadFile", "UploadFile"]
+__all__ = ["CONTENT", "WARM_UP", "DownloadFile", "UploadFile", "WholeFile"]
 
 CONTENT = "content"
 WARM_UP = "warm-up"
 
 
-class _WholeFile(Scenario):
+class WholeFile(Scenario):
     """A large file, and a smaller one that opens the connections first."""
 
     metrics: ClassVar[tuple[str, ...]] = ("speed", "cpu", "memory")
@@ -51,7 +51,7 @@ class _WholeFile(Scenario):
         return Outcome(os.stat(arguments[f"{CONTENT}-path"]).st_size)
 
 
-class UploadFile(_WholeFile):
+class UploadFile(WholeFile):
     """From a file to a key that isn't there yet."""
 
     name = "upload"
@@ -73,7 +73,7 @@ class UploadFile(_WholeFile):
         bench.remove_objects(names)
 
 
-class DownloadFile(_WholeFile):
+class DownloadFile(WholeFile):
     """From a key to a file that isn't there yet."""
 
     name = "download"

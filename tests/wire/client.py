@@ -13,9 +13,10 @@ from asyncblob.wire.connection import Connection, Reply, Request, Timeouts
 from asyncblob.wire.heads import ReplyHead
 from asyncblob.wire.pool import Origin, Pool
 from asyncblob.wire.reactor import Reactor
+from asyncblob.wire.streams import Stream
 from tests.wire.peer import Peer
 
-__all__ = ["GET", "PATIENT", "PUT", "Client", "run_client"]
+__all__ = ["GET", "PATIENT", "PUT", "BytesBody", "Client", "run_client"]
 
 GET = b"GET /key HTTP/1.1\r\nhost: here\r\n\r\n"
 PUT = b"PUT /key HTTP/1.1\r\nhost: here\r\n\r\n"
@@ -23,6 +24,31 @@ PUT = b"PUT /key HTTP/1.1\r\nhost: here\r\n\r\n"
 PATIENT = Timeouts(connect=10.0, first_byte=10.0, silence=10.0)
 
 Receive = Callable[[ReplyHead], Sink | None]
+
+
+class BytesBody:
+    """Bytes in memory."""
+
+    __slots__ = ("_data", "_done")
+
+    def __init__(self, data: bytes | memoryview) -> None:
+        self._data = memoryview(data)
+        self._done = 0
+
+    @property
+    def left(self) -> int:
+        """How many bytes are still to be sent."""
+        return len(self._data) - self._done
+
+    def rewind(self) -> None:
+        """Begin again."""
+        self._done = 0
+
+    def send_some(self, stream: Stream, scratch: memoryview) -> int:
+        """Send what is left, or as much of it as fits."""
+        count = stream.send(self._data[self._done :])
+        self._done += count
+        return count
 
 
 @dataclass

@@ -17,12 +17,12 @@ from pathlib import Path
 import atheris  # type: ignore[import-untyped]  # not among the tests' requirements: it has few wheels
 
 with atheris.instrument_imports(include=["asyncblob.wire.heads", "asyncblob.wire.connection", "asyncblob.wire.bodies"]):
-    from asyncblob.wire.bodies import BytesBody, MemorySink, Sink
+    from asyncblob.wire.bodies import MemorySink, Sink
     from asyncblob.wire.connection import Request
     from asyncblob.wire.errors import WireError
     from asyncblob.wire.heads import ReplyHead
 
-from tests.wire.client import GET, PATIENT
+from tests.wire.client import GET, PATIENT, BytesBody
 from tests.wire.messages import read_reply
 from tests.wire.peer import split
 from tests.wire.scripted import scripted_connection

@@ -14,10 +14,10 @@ from asyncblob.engine.progress import PartMeter
 from asyncblob.errors import BlobChangedError
 from asyncblob.files import positional
 from asyncblob.wire import bodies
-from asyncblob.wire.bodies import BytesBody, FileBody, FileSink, MemorySink
+from asyncblob.wire.bodies import FileBody, FileSink, MemorySink
 from asyncblob.wire.errors import ConnectionLost, FileError, ProtocolError
 from asyncblob.wire.streams import PlainStream
-from tests.wire.client import PUT, Client
+from tests.wire.client import PUT, BytesBody, Client
 from tests.wire.peer import PeerConnection, Script, replying, run_peer
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -288,15 +288,6 @@ def test_rewinding(fd: int) -> None:
         assert body.left == 11
         body.send_some(stream, scratch)
         assert stream.taken[:7] == stream.taken[7:]
-
-
-def test_reading_a_small_file(fd: int, data: bytes) -> None:
-    """All of it, or an error."""
-    assert bodies.read_all(fd, SIZE) == data
-    with pytest.raises(BlobChangedError):
-        bodies.read_all(fd, SIZE + 1)
-    with pytest.raises(FileError):
-        bodies.read_all(10**6, 5)
 
 
 def test_a_small_body() -> None:

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from asyncblob.engine.progress import PartMeter
-from asyncblob.wire.bodies import BytesBody, FileBody, FileSink, MemorySink
+from asyncblob.wire.bodies import FileBody, FileSink, MemorySink
 from asyncblob.wire.connection import Connection, Timeouts
 from asyncblob.wire.errors import ConnectionLost, ProtocolError
-from tests.wire.client import PATIENT, PUT, Client
+from tests.wire.client import PATIENT, PUT, BytesBody, Client
 from tests.wire.peer import PeerConnection, Script, replying, run_peer, split
 
 OK = b"HTTP/1.1 200 OK\r\n"

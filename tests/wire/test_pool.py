@@ -16,11 +16,11 @@ import pytest
 
 import asyncblob.wire.pool as pool_module
 from asyncblob.engine.progress import PartMeter
-from asyncblob.wire.bodies import Body, BytesBody, FileBody
+from asyncblob.wire.bodies import Body, FileBody
 from asyncblob.wire.connection import Timeouts
 from asyncblob.wire.errors import ConnectionLost, StaleConnection
 from asyncblob.wire.pool import Origin
-from tests.wire.client import PATIENT, PUT, Client
+from tests.wire.client import PATIENT, PUT, BytesBody, Client
 from tests.wire.peer import Peer, PeerConnection, Script, replying, run_peer
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"

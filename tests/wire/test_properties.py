@@ -12,14 +12,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from asyncblob.wire.bodies import BytesBody, MemorySink, Sink
+from asyncblob.wire.bodies import MemorySink, Sink
 from asyncblob.wire.connection import Connection, Reply, Request, Timeouts
 from asyncblob.wire.errors import ConnectionLost, ProtocolError, WireError
 from asyncblob.wire.heads import ReplyHead, ReplyParser
 from asyncblob.wire.pool import Origin, Pool
 from asyncblob.wire.reactor import Reactor
 from asyncblob.wire.streams import PlainStream
-from tests.wire.client import GET, PATIENT, PUT
+from tests.wire.client import GET, PATIENT, PUT, BytesBody
 from tests.wire.messages import InvalidReplyError, Message, cut, messages, mutated, read_reply, splits
 from tests.wire.scripted import ScriptedConnection, scripted_connection
 

@@ -17,13 +17,13 @@ from pathlib import Path
 import pytest
 
 from asyncblob.engine.progress import PartMeter
-from asyncblob.wire.bodies import BytesBody, FileBody, FileSink, MemorySink
+from asyncblob.wire.bodies import FileBody, FileSink, MemorySink
 from asyncblob.wire.connection import Timeouts
 from asyncblob.wire.errors import ConnectionLost, ProtocolError, StaleConnection
 from asyncblob.wire.pool import Origin
 from asyncblob.wire.reactor import RECEIVE_BYTES
 from tests.wire.certificates import Authority, TLSByHand
-from tests.wire.client import PUT, Client
+from tests.wire.client import PUT, BytesBody, Client
 from tests.wire.peer import PeerConnection, Script, replying, run_peer, split
 
 OK = b"HTTP/1.1 200 OK\r\n"
