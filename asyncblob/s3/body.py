@@ -142,8 +142,10 @@ class FileBody(Payload):
 
         aiohttp closes it gracefully: with bytes in its buffer and a service that doesn't read any more, never.
         """
-        if self._transport is not None:
-            self._transport.abort()
+        transport = self._transport
+        # CPython's transport fails at abort() once it has closed by itself with all sent: it has no loop any more.
+        if transport is not None and transport.get_extra_info("socket").fileno() != -1:
+            transport.abort()
 
     async def aclose(self) -> None:
         """Forget the connection, and wait for the thread that reads ahead."""
