@@ -76,7 +76,10 @@ def hold_at_exit() -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background has it ignored
+    # A test run in the background has the first ignored, one below nohup the second.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if sys.platform != "win32":
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if SCENE == "importing":
         sys.meta_path.insert(0, HoldingFinder())
     else:
