@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from asyncblob.engine.budget import Share
+from asyncblob.engine.budget import Share, Ticket
 from asyncblob.engine.cancellation import task_group
+from asyncblob.engine.hedging import hedged
 from asyncblob.engine.plan import AUTO_CONCURRENCY, MIB, Part, Plan, plan_download
 from asyncblob.engine.progress import PartMeter, ProgressMeter
-from asyncblob.engine.retry import Verdict
+from asyncblob.engine.retry import RetryPolicy, Verdict
 from asyncblob.engine.scheduler import run_parts
 from asyncblob.errors import BlobChangedError, IntegrityError, TransferError
 from asyncblob.files.publish import PendingFile
@@ -18,12 +20,15 @@ from asyncblob.s3 import crc
 from asyncblob.s3.context import StoreContext
 from asyncblob.s3.dataplane import DataPlane, ObjectHead, ObjectReply, StoredChecksum
 from asyncblob.s3.failures import ConnectionFailure, ObjectChanged, RequestFailure, ServiceFailure
+from asyncblob.s3.racing import Racing
 from asyncblob.s3.requests import Tally
 
 __all__ = ["CHECKSUM_REFUSALS", "Download", "DownloadResult"]
 
 _RESTARTS = 3
 """How often a download starts again because the object changed under it."""
+
+_ONE_ATTEMPT = RetryPolicy(max_attempts=1)
 
 _INTEGRITY_ATTEMPTS = 2
 """How often the whole is fetched when its checksum is wrong: a byte may have flipped on the way."""
@@ -117,8 +122,8 @@ class Download:
     async def _fetch(self) -> DownloadResult:
         concurrency = self._options.concurrency or AUTO_CONCURRENCY
         with self._context.budget.share(concurrency=concurrency) as share:
-            ticket = await share.acquire(self._plane.part_memory_bytes)
-            first = await self._requests.send(self._open_first, tally=self._tally, special=_changed)
+            first = await self._requests.send(partial(self._open_first, share), tally=self._tally, special=_changed)
+            racing: Racing | None = None
             try:
                 head = first.reply.head
                 self._request_id = self._request_id or head.request_id
@@ -130,14 +135,18 @@ class Download:
                 fd = await self._prepare_file(plan.size)
                 whole = crc.Whole()
                 expected: list[int | None] = [None]
+                racing = self._racing(plan, head.etag, fd, share)
                 async with task_group() as group:
                     if self._verify:
                         group.start_soon(self._look_checksum_up, head, expected)
-                    group.start_soon(self._save_first, first, plan, fd, whole, ticket.release)
+                    group.start_soon(self._save_first, first, plan, fd, whole, racing)
                     if plan.is_multipart:
-                        group.start_soon(self._fetch_others, plan, head.etag, fd, whole, share)
+                        group.start_soon(self._fetch_others, plan, head.etag, fd, whole, share, racing)
+                        group.start_soon(racing.watch)
             finally:
                 await first.aclose()
+                if racing is not None:
+                    await racing.aclose()
         return DownloadResult(
             size=plan.size,
             etag=head.etag,
@@ -147,54 +156,90 @@ class Download:
             concurrency=share.peak if plan.is_multipart else 0,
         )
 
-    async def _open_first(self) -> _OpenReply:
-        """Ask for the first part's bytes, or for all of an object that is empty."""
-        try:
-            return await _OpenReply.open(self._plane.get_object(self._key, start=0, length=self._part_size))
-        except ServiceFailure as failure:
-            if failure.status != 416:
-                raise
-        # Of an empty object no range can be satisfied.
-        reply = await _OpenReply.open(self._plane.get_object(self._key, start=0, length=None))
-        if reply.reply.head.size:
-            await reply.aclose()
-            raise ObjectChanged("the object was empty, and is not any more")
-        return reply
+    async def _open_first(self, share: Share) -> _OpenReply:
+        """Ask for the first part's bytes, or for all of an object that is empty; twice if no answer comes soon."""
 
-    async def _save_first(
-        self, first: _OpenReply, plan: Plan, fd: int, whole: crc.Whole, release: Callable[[], None]
-    ) -> None:
+        async def open_(length: int | None) -> _OpenReply:
+            ticket = await share.acquire(self._plane.part_memory_bytes)
+            return await _OpenReply.open(self._plane.get_object(self._key, start=0, length=length), ticket)
+
+        async def ask() -> _OpenReply:
+            try:
+                return await open_(self._part_size)
+            except ServiceFailure as failure:
+                if failure.status != 416:
+                    raise
+            # Of an empty object no range can be satisfied.
+            reply = await open_(None)
+            if reply.reply.head.size:
+                await reply.aclose()
+                raise ObjectChanged("the object was empty, and is not any more")
+            return reply
+
+        return await hedged(ask, discard=_OpenReply.aclose)
+
+    async def _save_first(self, first: _OpenReply, plan: Plan, fd: int, whole: crc.Whole, racing: Racing) -> None:
         part = plan.part(1)
         meter = self._meter.start_part()
-        try:
+
+        async def save() -> int | None:
             try:
-                value = await first.reply.save(fd, meter=meter, with_crc=self._verify)
+                return await first.reply.save(fd, meter=meter, with_crc=self._verify)
+            except ConnectionFailure:
+                # Its attempt is spent; from here on it is a part like the others.
+                self._tally.retries += 1
+                return await self._fetch_part(part, first.reply.head.etag, fd, meter)
+            except RequestFailure as failure:
+                # Not to be tried again; what it means to the caller is said in one place.
+                return await self._requests.send(
+                    _raiser(failure), tally=self._tally, special=_changed, path=self._dest_path
+                )
             finally:
                 await first.aclose()
-        except ConnectionFailure:
-            # Its attempt is spent; from here on it is a part like the others.
-            self._tally.retries += 1
-            value = await self._fetch_part(part, first.reply.head.etag, fd, meter)
-        except RequestFailure as failure:
-            # Not to be tried again; what it means to the caller is said in one place.
-            value = await self._requests.send(
-                _raiser(failure), tally=self._tally, special=_changed, path=self._dest_path
-            )
-        finally:
-            release()
+
+        value = await racing.fetch(part, meter, save)
         if value is not None:
             whole.add(1, value, part.length)
         self._meter.complete_part(meter, part.length)
 
-    async def _fetch_others(self, plan: Plan, etag: str, fd: int, whole: crc.Whole, share: Share) -> None:
+    async def _fetch_others(
+        self, plan: Plan, etag: str, fd: int, whole: crc.Whole, share: Share, racing: Racing
+    ) -> None:
         async def fetch(part: Part) -> None:
             meter = self._meter.start_part()
-            value = await self._fetch_part(part, etag, fd, meter)
+            value = await racing.fetch(part, meter, lambda: self._fetch_part(part, etag, fd, meter))
             if value is not None:
                 whole.add(part.number, value, part.length)
             self._meter.complete_part(meter, part.length)
 
-        await run_parts(plan.parts(2), fetch, share=share, memory_bytes=lambda _: self._plane.part_memory_bytes)
+        await run_parts(
+            racing.to_the_last(plan.parts(2)),
+            fetch,
+            share=share,
+            memory_bytes=lambda _: self._plane.part_memory_bytes,
+        )
+
+    def _racing(self, plan: Plan, etag: str, fd: int, share: Share) -> Racing:
+        async def fetch_rest(*, start: int, length: int, fd: int, meter: PartMeter) -> None:
+            async def fetch() -> int | None:
+                return await self._plane.fetch_range(
+                    self._key, start=start, length=length, etag=etag, fd=fd, meter=meter, with_crc=False
+                )
+
+            await self._requests.send(
+                fetch, tally=Tally(), special=_range_changed, policy=_ONE_ATTEMPT, path=self._dest_path
+            )
+
+        return Racing(
+            self._context,
+            share,
+            plan,
+            fetch_rest,
+            dest_path=self._dest_path,
+            fd=fd,
+            memory_bytes=self._plane.part_memory_bytes,
+            with_crc=self._verify,
+        )
 
     async def _fetch_part(self, part: Part, etag: str, fd: int, meter: PartMeter) -> int | None:
         async def fetch() -> int | None:
@@ -212,7 +257,7 @@ class Download:
 
     async def _look_checksum_up(self, head: ObjectHead, found: list[int | None]) -> None:
         async def look() -> StoredChecksum:
-            return await self._plane.find_checksum(self._key, etag=head.etag)
+            return await hedged(lambda: self._plane.find_checksum(self._key, etag=head.etag))
 
         def special(failure: Exception) -> Verdict | None:
             if isinstance(failure, ServiceFailure) and failure.status == 404:
@@ -267,20 +312,28 @@ class Download:
 
 
 class _OpenReply:
-    """A reply whose body is still to be read, outside the block that it was opened in."""
+    """A reply whose body is still to be read, outside the block that it was opened in, and its ticket."""
 
-    def __init__(self, context: Any, reply: ObjectReply) -> None:
+    def __init__(self, context: Any, reply: ObjectReply, ticket: Ticket) -> None:
         self._context = context
+        self._ticket = ticket
         self.reply = reply
 
     @classmethod
-    async def open(cls, context: Any) -> _OpenReply:
-        return cls(context, await context.__aenter__())
+    async def open(cls, context: Any, ticket: Ticket) -> _OpenReply:
+        try:
+            return cls(context, await context.__aenter__(), ticket)
+        except BaseException:
+            ticket.release()
+            raise
 
     async def aclose(self) -> None:
         context, self._context = self._context, None
-        if context is not None:
-            await context.__aexit__(None, None, None)
+        try:
+            if context is not None:
+                await context.__aexit__(None, None, None)
+        finally:
+            self._ticket.release()
 
 
 class _NoChecksum(Exception):

@@ -1,0 +1,66 @@
+"""Asking twice: a request that isn't answered soon is made once more, and the first answer counts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from asyncblob.engine.cancellation import finish, settle
+
+__all__ = ["HEDGE_SECONDS", "hedged"]
+
+T = TypeVar("T")
+
+HEDGE_SECONDS = 2.0
+"""What S3 recommends for small requests: "retry a GET or PUT operation after 2 seconds".
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance-guidelines.html"""
+
+
+async def hedged(
+    request: Callable[[], Awaitable[T]],
+    *,
+    discard: Callable[[T], Awaitable[None]] | None = None,
+    after_seconds: float | None = None,
+) -> T:
+    """Make a request, and once more if no answer comes for a while; the first answer counts.
+
+    Args:
+        request: Makes it; may be called twice. Only what may be done twice: a look-up.
+        discard: Gives back an answer that came too late.
+        after_seconds: When to ask again; None: after `HEDGE_SECONDS`.
+
+    Raises:
+        Exception: The failure of the first request, once neither can succeed any more.
+        asyncio.CancelledError: The caller was cancelled; both requests have ended.
+    """
+    first = asyncio.ensure_future(request())
+    asked = [first]
+    winner: asyncio.Future[T] | None = None
+    try:
+        await asyncio.wait(asked, timeout=HEDGE_SECONDS if after_seconds is None else after_seconds)
+        if not first.done():
+            asked.append(asyncio.ensure_future(request()))
+        pending = set(asked)
+        while pending and winner is None:
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            winner = next((each for each in asked if each in done and _has_answer(each)), None)
+        if len(asked) > 1:
+            await finish(_end([each for each in asked if each is not winner], discard))
+    except BaseException:
+        await finish(_end(asked, discard))
+        raise
+    return (winner or first).result()
+
+
+def _has_answer(future: asyncio.Future[T]) -> bool:
+    return not future.cancelled() and future.exception() is None
+
+
+async def _end(requests: Sequence[asyncio.Future[T]], discard: Callable[[T], Awaitable[None]] | None) -> None:
+    for each in requests:
+        each.cancel()
+    for each in requests:
+        await settle(each)
+        if _has_answer(each) and discard is not None:
+            await discard(each.result())
