@@ -72,7 +72,7 @@ class S3BlobClient(LoopClient):
         options = self._store.options
         return (
             f"{options.first_byte_timeout:g} s for a reply's first byte, {options.silence_timeout:g} s of silence, "
-            f"{options.max_attempts} attempts"
+            f"{options.max_attempts} attempts; what is slow at the end is raced"
         )
 
     def close(self) -> None:

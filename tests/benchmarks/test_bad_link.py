@@ -49,7 +49,9 @@ def test_our_client_ends_where_connections_stall_and_the_scenario_says_how_many_
     assert sample["extra"]["connections"] >= 3
     # All of it came, with its heads, and none of it three times.
     assert 100 < sample["extra"]["received"] < 300
-    assert sample["set"]["time-outs"] == "1 s for a reply's first byte, 1 s of silence, 8 attempts"
+    assert sample["set"]["time-outs"] == (
+        "1 s for a reply's first byte, 1 s of silence, 8 attempts; what is slow at the end is raced"
+    )
     assert [name for name in os.listdir(tmp_path) if "asyncblob" in name] == []
 
 
