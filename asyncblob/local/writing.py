@@ -145,7 +145,7 @@ def _publish(
         pending.publish(fsync=fsync)
     except BaseException:
         if not pending.published:
-            _put_back(place, found.content)
+            _put_back(place, found.content, fsync=fsync)
         raise
     if sidecar.previous:
         write_sidecar(place, Sidecar(metadata).encode(), fsync=fsync)
@@ -180,11 +180,14 @@ def _what_is_there(place: Place, sidecar: Sidecar | None, check: Callable[[], ob
     return FileMetadata(key="", size=size, mod_time="", mode="", sha256=sha256, created_at="")
 
 
-def _put_back(place: Place, content: bytes | None) -> None:
-    """Restore the old sidecar after the data could not be replaced. The new one is right, too, only less clear."""
+def _put_back(place: Place, content: bytes | None, *, fsync: bool) -> None:
+    """Restore the old sidecar after the data could not be replaced. The new one is right, too, only less clear.
+
+    It is synced as that was: it takes the place of one that is on the disk, beside data that was there all along.
+    """
     try:
         if content is not None:
-            write_sidecar(place, content, fsync=False)
+            write_sidecar(place, content, fsync=fsync)
         else:
             with contextlib.suppress(FileNotFoundError):
                 operations.unlink(place.directory, place.sidecar_name)
