@@ -10,7 +10,9 @@ the reader waits a little whether something changes, before it says that.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
+import itertools
 import logging
 import os
 import stat
@@ -42,10 +44,17 @@ _SETTLE_POLL_SECONDS = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Downloaded:
-    """What was delivered: its size in bytes, and its SHA-256 in hexadecimal if it was verified, else ``""``."""
+    """What was delivered.
+
+    Attributes:
+        size: Its size in bytes.
+        sha256: Its SHA-256 in hexadecimal if it was verified, else ``""``.
+        retries: How often it was copied again.
+    """
 
     size: int
     sha256: str
+    retries: int = 0
 
 
 class _Snapshot:
@@ -104,13 +113,17 @@ def download_file(
         OSError: Reading or writing failed.
         Stopped: The transfer was cancelled before its commit.
     """
-    while True:
+    for retries in itertools.count():
         with _open_snapshot(root, segments, moving.stop) as snapshot:
             try:
-                return _deliver(snapshot, dest_path, moving, fsync=fsync, verify=verify)
+                delivered = _deliver(snapshot, dest_path, moving, fsync=fsync, verify=verify)
             except IntegrityError:
-                if snapshot.settled(moving.stop):
+                # Once at once: a bit may have flipped on the way, and what is stored may be right.
+                if retries and snapshot.settled(moving.stop):
                     raise
+            else:
+                return dataclasses.replace(delivered, retries=retries)
+    raise AssertionError("unreachable")
 
 
 def stat_blob(root: str, segments: tuple[str, ...], stop: StopFlag, *, verify: bool) -> BlobStat:
