@@ -17,15 +17,17 @@ class Destination:
     """A name in an open directory, which is to become a file.
 
     Attributes:
+        given: The path as the caller gave it, for what the operating system says of it.
         path: The whole path, with a symlink at its end followed.
         name: The last component.
         directory: The directory, open.
         made: The directories that had to be made, outermost first.
     """
 
-    __slots__ = ("directory", "made", "name", "path")
+    __slots__ = ("directory", "given", "made", "name", "path")
 
-    def __init__(self, path: str, directory: Directory, made: list[str]) -> None:
+    def __init__(self, given: str, path: str, directory: Directory, made: list[str]) -> None:
+        self.given = given
         self.path = path
         self.name = os.path.basename(path)
         self.directory = directory
@@ -48,7 +50,7 @@ class Destination:
         except FileNotFoundError:
             made = make_directories(parent)
             directory = Directory.open(parent)
-        return cls(path, directory, made)
+        return cls(dest_path, path, directory, made)
 
     def sync(self) -> None:
         """Bring the directory's entries to the disk, and those that lead to it as far as they are new."""

@@ -23,7 +23,7 @@ from asyncblob.blob import BlobStat
 from asyncblob.engine.threads import StopFlag
 from asyncblob.errors import BlobChangedError, BlobNotFoundError, IntegrityError, InvalidKeyError
 from asyncblob.files import operations
-from asyncblob.files.copying import copy_file, hash_file
+from asyncblob.files.copying import File, copy_file, hash_file
 from asyncblob.files.directory import naming
 from asyncblob.files.publish import PendingFile
 from asyncblob.local.metadata import FileMetadata
@@ -210,8 +210,14 @@ def _deliver(snapshot: _Snapshot, dest_path: str, moving: Moving, *, fsync: bool
     digest = len(versions) > 1 or (verify and any(one.sha256 for one in versions))
     moving.expect(size)
     with PendingFile.create(dest_path, mode=_creation_mode(versions)) as pending:
-        with naming(pending.dest):
-            sha256 = copy_file(snapshot.fd, pending.fd, size, digest=digest, check=moving.stop.check, meter=moving.part)
+        sha256 = copy_file(
+            File(snapshot.fd, snapshot.path),
+            File(pending.fd, dest_path),
+            size,
+            digest=digest,
+            check=moving.stop.check,
+            meter=moving.part,
+        )
         snapshot.check_unchanged()
         if digest:
             metadata = _identify(snapshot, sha256, verify=verify)

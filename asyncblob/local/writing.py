@@ -26,7 +26,7 @@ from collections.abc import Callable
 from asyncblob.engine.threads import StopFlag
 from asyncblob.errors import BlobNotFoundError, InvalidKeyError
 from asyncblob.files import operations
-from asyncblob.files.copying import copy_file, hash_file
+from asyncblob.files.copying import File, copy_file, hash_file
 from asyncblob.files.directory import Directory, naming
 from asyncblob.files.publish import PendingFile
 from asyncblob.files.source import Source
@@ -66,10 +66,14 @@ def upload_file(root: str, segments: tuple[str, ...], path: str, moving: Moving,
         place, pending = _begin(root, segments, fsync=fsync)
         cleanup.callback(place.close)
         cleanup.callback(pending.discard)
-        with naming(place.path):
-            sha256 = copy_file(
-                source.fd, pending.fd, source.size, digest=True, check=moving.stop.check, meter=moving.part
-            )
+        sha256 = copy_file(
+            File(source.fd, path),
+            File(pending.fd, place.path),
+            source.size,
+            digest=True,
+            check=moving.stop.check,
+            meter=moving.part,
+        )
         source.check_unchanged()
         pending.seal(fsync=fsync)
         metadata = FileMetadata(
