@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -61,6 +62,8 @@ class Destination:
 def make_directories(path: str) -> list[str]:
     """Make a directory and those above it, as far as they are missing; return those that were, outermost first.
 
+    Among them are those that somebody else makes at the same time.
+
     Raises:
         OSError: One can't be made.
     """
@@ -73,10 +76,9 @@ def make_directories(path: str) -> list[str]:
         path = parent
     made: list[str] = []
     for one in reversed(missing):
-        try:
+        # Somebody else may have been quicker, and not have synced it yet; or it is no directory, as opening it tells.
+        with contextlib.suppress(FileExistsError):
             operations.make_directory(Directory(os.path.dirname(one), None), os.path.basename(one))
-        except FileExistsError:
-            continue  # somebody else was quicker; or it is no directory, which opening it will tell
         made.append(one)
     return made
 

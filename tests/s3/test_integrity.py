@@ -15,7 +15,7 @@ from asyncblob import errors
 from asyncblob.s3 import crc, file_work, wired
 from asyncblob.wire import bodies, reactor
 from tests.s3.conftest import MIB, PART, MakeFile, OpenStore
-from tests.s3.faults import on_reading
+from tests.s3.faults import Answer, on_reading
 from tests.support.fault_server import Corrupt, FaultServer, Request, Response
 from tests.support.invariants import temp_files
 from tests.support.weed import Weed
@@ -239,6 +239,46 @@ async def test_a_service_that_looks_at_the_whole_only(
             await store.upload(path, "k")
     assert len(fault_server.seen("CreateMultipartUpload")) == 4
     assert await fault_server.live_uploads() == []
+
+
+# Replies
+
+
+def _flip_checksum(response: Response) -> Response:
+    """Flip a bit of the checksum that a reply tells, in its header or its document, in a way that leaves it one."""
+    header = response.headers.get("x-amz-checksum-crc64nvme")
+    if header is not None:
+        value = (crc.decode(header) or 0) ^ 1 << 63
+        response.headers["x-amz-checksum-crc64nvme"] = crc.encode(value)
+    found = re.search(rb"<ChecksumCRC64NVME>([^<]*)<", bytes(response.body))
+    if found is not None:
+        value = (crc.decode(found[1].decode()) or 0) ^ 1
+        response.body = bytes(response.body).replace(found[1], crc.encode(value).encode())
+    return response
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_in_what_a_reply_says(
+    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, tmp_path: Path, size: int
+) -> None:
+    """A wrong checksum beside right bytes is no success either, up or down, and made again."""
+    path = make_file(size)
+    async with open_at(fault_server) as store:
+        for operation in ("UploadPart", "CompleteMultipartUpload") if size > PART else ("PutObject",):
+            fault_server.fail(operation, Answer(_flip_checksum))
+            up = await store.upload(path, "k")
+            assert (up.retries, up.checksum[:10]) == (1, "crc64nvme:")
+        assert await fault_server.get("k") == path.read_bytes()
+        fault_server.fail("*", Answer(_flip_checksum), when=_asks_for_checksum)
+        down = await store.download("k", tmp_path / "out")
+    assert (down.retries, down.checksum) == (1, up.checksum)
+    assert (tmp_path / "out").read_bytes() == path.read_bytes()
+
+
+def _asks_for_checksum(request: Request) -> bool:
+    return "x-amz-checksum-mode" in request.headers and (
+        request.operation == "HeadObject" or "range" not in request.headers
+    )
 
 
 # What changes between the reading for the checksum and the sending
