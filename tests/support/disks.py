@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,11 +53,5 @@ def elsewhere(directory: Path) -> Iterator[Path]:
     memory = Path("/dev/shm")
     if not memory.is_dir() or memory.stat().st_dev == directory.stat().st_dev:
         pytest.skip("there is no other file system")
-    path = memory / f"asyncblob-test-{os.getpid()}"
-    path.mkdir()
-    try:
-        yield path
-    finally:
-        for each in path.iterdir():
-            each.unlink()
-        path.rmdir()
+    with tempfile.TemporaryDirectory(prefix="asyncblob-test-", dir=memory) as path:
+        yield Path(path)
