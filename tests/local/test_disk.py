@@ -43,9 +43,10 @@ def is_plain(error: OSError, number: int, path: str | Path) -> None:
 
 
 async def test_every_step_of_an_upload(
-    durable: LocalFileBlob, seam: Seam, tmp_path: Path, old: Source, new: Source
+    durable: LocalFileBlob, seam: Seam, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: Source, new: Source
 ) -> None:
     """Whatever the step and the errno, the error names the store's file, and the blob is old or, at the end, new."""
+    monkeypatch.setattr(os, "fsync", lambda fd: None)  # a thousand of them take long on a busy disk
     await durable.upload(old.path, "a/key")
     seam.clear()
     await durable.upload(new.path, "a/key")
