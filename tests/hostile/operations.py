@@ -26,11 +26,9 @@ async def prepare(server: FaultServer) -> None:
 async def run_operation(name: str, store: S3Blob, directory: Path) -> Any:
     """Do one; what it needs and makes is in a directory."""
     source = directory / f"source-of-{name}"
-    if name == "put":
-        source.write_bytes(b"content")
-        return await store.upload(source, "new")
-    if name == "multipart":
-        source.write_bytes(_LARGE)
+    if name in ("put", "multipart"):
+        if not source.exists():
+            source.write_bytes(b"content" if name == "put" else _LARGE)
         return await store.upload(source, "new")
     if name in ("get", "ranges"):
         return await store.download("small" if name == "get" else "large", directory / "dest")
