@@ -89,6 +89,7 @@ class _Reply:
         """
         headers = self._response.raw_headers
         if any(_find_control(value) for _, value in headers):
+            self._response.close()
             raise BadReply("a control character in a header")
         return tuple((name, header_text(value).encode()) for name, value in headers)
 
@@ -99,9 +100,12 @@ class _Reply:
             BadReply: It is larger than any of S3's, or a success that must not be parsed.
         """
         body = bytearray()
-        while piece := await self._response.content.readany():
-            body += piece
-            if len(body) > MAX_DOCUMENT_BYTES:
-                self._response.close()
-                raise BadReply(f"a document of more than {MAX_DOCUMENT_BYTES} bytes")
+        try:
+            while piece := await self._response.content.readany():
+                body += piece
+                if len(body) > MAX_DOCUMENT_BYTES:
+                    raise BadReply(f"a document of more than {MAX_DOCUMENT_BYTES} bytes")
+        except BaseException:
+            self._response.close()
+            raise
         return readable(bytes(body), failed=self._response.status >= 300)
