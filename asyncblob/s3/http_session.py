@@ -101,11 +101,12 @@ class _Reply:
         """
         body = bytearray()
         try:
-            while piece := await self._response.content.readany():
+            while len(body) <= MAX_DOCUMENT_BYTES and (piece := await self._response.content.readany()):
                 body += piece
-                if len(body) > MAX_DOCUMENT_BYTES:
-                    raise BadReply(f"a document of more than {MAX_DOCUMENT_BYTES} bytes")
         except BaseException:
             self._response.close()
             raise
+        if len(body) > MAX_DOCUMENT_BYTES:
+            self._response.close()
+            raise BadReply(f"a document of more than {MAX_DOCUMENT_BYTES} bytes")
         return readable(bytes(body), failed=self._response.status >= 300)

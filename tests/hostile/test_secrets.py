@@ -110,10 +110,10 @@ def check(shown: list[str], server: FaultServer | None = None) -> None:
         assert not signatures.intersection(re.findall("[0-9a-f]{64}", text)), f"a signature is in {text!r:.2000}"
 
 
-@pytest.fixture(params=["environment", "profile"])
-def credentials(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
-    """Temporary credentials, from one of the two sources; the name of the profile, or nothing."""
-    if request.param == "environment":
+@pytest.fixture
+def credentials(data_plane: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """Temporary credentials, from the environment or from a profile; the name of the profile, or nothing."""
+    if data_plane == "wire":
         monkeypatch.setenv("AWS_SESSION_TOKEN", TOKEN)
         return ""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
