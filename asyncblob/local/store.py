@@ -12,6 +12,7 @@ from asyncblob.blob import Blob, BlobStat, Opening, ProgressCallback, StrPath, T
 from asyncblob.engine.lifecycle import Lifecycle
 from asyncblob.engine.stopwatch import Stopwatch
 from asyncblob.engine.threads import StopFlag, run_in_thread
+from asyncblob.engine.urls import printable_url
 from asyncblob.files.destination import make_directories, sync_parents
 from asyncblob.files.directory import Directory
 from asyncblob.keys import check_path, local_key
@@ -56,7 +57,7 @@ class LocalFileBlob(Blob):
         self.root = location.root
         self.fsync = location.fsync
         self.verify = location.verify
-        self._lifecycle = Lifecycle(f"file://{location.root}")
+        self._lifecycle = Lifecycle(printable_url(f"file://{location.root}"))
         self._transfer_threads = anyio.CapacityLimiter(_TRANSFER_THREADS)
         self._quick_threads = anyio.CapacityLimiter(_QUICK_THREADS)
 

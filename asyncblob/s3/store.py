@@ -292,10 +292,10 @@ class S3Blob(Blob):
             response = await self._context.connection.client.head_object(**arguments)
             if "ContentLength" not in response:
                 raise BadReply("a reply to HeadObject without Content-Length")
-            return response
+            return response, _modified(response)
 
         try:
-            response = await self._context.requests.control(head, tally=Tally())
+            response, modified = await self._context.requests.control(head, tally=Tally())
         except BlobNotFoundError as error:
             # A HEAD's 404 has no body to say what is missing: the key or the bucket.
             if not await self._bucket_exists():
@@ -308,7 +308,7 @@ class S3Blob(Blob):
         return BlobStat(
             key=key.removeprefix("/"),
             size=response["ContentLength"],
-            modified=response.get("LastModified", _EPOCH).astimezone(UTC),
+            modified=modified,
             etag=str(response.get("ETag", "")),
             checksum=f"crc64nvme:{found}" if found and full else "",
             metadata=response.get("Metadata", {}),
@@ -345,3 +345,11 @@ def _info(stopwatch: Stopwatch, size: int, result: UploadResult | DownloadResult
         checksum=result.checksum,
         retries=tally.retries,
     )
+
+
+def _modified(response: Any) -> datetime:
+    try:
+        modified: datetime = response.get("LastModified", _EPOCH).astimezone(UTC)
+    except (OverflowError, ValueError):
+        raise BadReply("a Last-Modified that is beyond the years 1 to 9999") from None
+    return modified

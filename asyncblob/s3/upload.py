@@ -358,7 +358,7 @@ class Upload:
         except BlobError as error:
             why = error.message
         _log.error(
-            "%s: the multipart upload %s of %r could not be aborted within %g s (%s); its parts cost storage until it "
+            "%s: the multipart upload %r of %r could not be aborted within %g s (%s); its parts cost storage until it "
             "is: abort it by hand or with a lifecycle rule",
             self._options.store_name,
             upload_id,

@@ -12,7 +12,7 @@ from typing import Any
 import aiohappyeyeballs
 
 from asyncblob.wire.connection import Connection, Reply, Request, Timeouts
-from asyncblob.wire.errors import ConnectionLost, StaleConnection
+from asyncblob.wire.errors import CertificateRefused, ConnectionLost, StaleConnection
 from asyncblob.wire.reactor import Reactor
 from asyncblob.wire.streams import PlainStream, Stream, TLSStream
 
@@ -177,7 +177,7 @@ class Pool:
                     "say use_path_style=true)"
                 ) from error
             if isinstance(error, ssl.SSLCertVerificationError):
-                raise ConnectionLost(
+                raise CertificateRefused(
                     f"the service's certificate is not trusted ({error.verify_message}); AWS_CA_BUNDLE names a file of "
                     "authorities that are"
                 ) from error
