@@ -35,7 +35,7 @@ async def hedged(
         asyncio.CancelledError: The caller was cancelled; both requests have ended.
     """
     first = asyncio.ensure_future(request())
-    asked = [first]
+    asked: list[asyncio.Future[T]] = [first]
     winner: asyncio.Future[T] | None = None
     try:
         await asyncio.wait(asked, timeout=HEDGE_SECONDS if after_seconds is None else after_seconds)
@@ -46,7 +46,9 @@ async def hedged(
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             winner = next((each for each in asked if each in done and _has_answer(each)), None)
         if len(asked) > 1:
-            await finish(_end([each for each in asked if each is not winner], discard))
+            others = [each for each in asked if each is not winner]
+            asked = [] if winner is None else [winner]  # whatever happens now, an answer is given back once
+            await finish(_end(others, discard))
     except BaseException:
         await finish(_end(asked, discard))
         raise

@@ -144,9 +144,11 @@ class Download:
                         group.start_soon(self._fetch_others, plan, head.etag, fd, whole, share, racing)
                         group.start_soon(racing.watch)
             finally:
-                await first.aclose()
-                if racing is not None:
-                    await racing.aclose()
+                try:
+                    await first.aclose()
+                finally:
+                    if racing is not None:
+                        await racing.aclose()
         return DownloadResult(
             size=plan.size,
             etag=head.etag,
@@ -158,9 +160,11 @@ class Download:
 
     async def _open_first(self, share: Share) -> _OpenReply:
         """Ask for the first part's bytes, or for all of an object that is empty; twice if no answer comes soon."""
+        # Had before the clock runs: to ask twice because the budget is used up would only make the queue longer.
+        tickets = [await share.acquire(self._plane.part_memory_bytes)]
 
         async def open_(length: int | None) -> _OpenReply:
-            ticket = await share.acquire(self._plane.part_memory_bytes)
+            ticket = tickets.pop() if tickets else await share.acquire(self._plane.part_memory_bytes)
             return await _OpenReply.open(self._plane.get_object(self._key, start=0, length=length), ticket)
 
         async def ask() -> _OpenReply:
@@ -176,7 +180,11 @@ class Download:
                 raise ObjectChanged("the object was empty, and is not any more")
             return reply
 
-        return await hedged(ask, discard=_OpenReply.aclose)
+        try:
+            return await hedged(ask, discard=_OpenReply.aclose)
+        finally:
+            for ticket in tickets:  # cancelled before its first step
+                ticket.release()
 
     async def _save_first(self, first: _OpenReply, plan: Plan, fd: int, whole: crc.Whole, racing: Racing) -> None:
         part = plan.part(1)

@@ -152,5 +152,27 @@ async def test_a_cancellation_while_the_loser_ends_gives_the_answer_back(script:
     assert script.discarded == ["b"]
 
 
+async def test_an_answer_is_given_back_once(script: Script) -> None:
+    """Also where the caller is cancelled while one that came too late is being given back."""
+    discarding, release = asyncio.Event(), asyncio.Event()
+
+    async def discard(answer: str) -> None:
+        discarding.set()
+        await release.wait()
+        await script.discard(answer)
+
+    task = asyncio.create_task(_hedge(script.request, discard))
+    await script.wait_asked(2)
+    script.asked[0].set_result("a")
+    script.asked[1].set_result("b")
+    async with asyncio.timeout(10):
+        await discarding.wait()
+        task.cancel()
+        release.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert sorted(script.discarded) == ["a", "b"]
+
+
 async def _hedge(request: Callable[[], Awaitable[str]], discard: Callable[[str], Awaitable[None]]) -> str:
     return await hedged(request, discard=discard, after_seconds=0.01)
