@@ -26,11 +26,16 @@ def main() -> int:
     arguments = parser.parse_args()
     logging.getLogger("asyncblob").addHandler(logging.NullHandler())
 
+    told = 0
+
     def tell(report: Report) -> bool:
+        nonlocal told
         sys.stderr.write(
             f"{report.seconds:6.0f} s, {report.rounds.total()} rounds, {report.transfers} transfers, "
             f"{len(report.violations)} violations\n"
         )
+        sys.stderr.writelines(f"VIOLATION: {each}\n" for each in report.violations[told:])
+        told = len(report.violations)
         return arguments.keep_on or not report.violations
 
     with pytest.MonkeyPatch.context() as monkeypatch:
