@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import logging
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,8 @@ def main() -> int:
     parser.add_argument("--keep-on", action="store_true", help="go on after a violation")
     arguments = parser.parse_args()
     logging.getLogger("asyncblob").addHandler(logging.NullHandler())
+    # What was forgotten to be closed; the rounds see to it that nobody overlooks that.
+    warnings.simplefilter("error", ResourceWarning)
 
     told = 0
 

@@ -79,14 +79,15 @@ async def _backends() -> AsyncIterator[tuple[dict[str, Backend], FaultProxy]]:
             "plain": S3Backend(proxy, "plain"),
             "local": LocalBackend(directory / "root", neighbour),
         }
-        for backend in backends.values():
-            async with await backend.open(_QUIET) as store:
-                for key in KEYS:
-                    backend.histories[key] = history = History()
-                    source = directory / "source"
-                    digest = write_source(source, key, history.next_number(), 1000)
-                    await store.upload(source, key)
-                    history.shows(digest, time.monotonic())
+        async with watched(_HANG_SECONDS, "the first upload of each key"):
+            for backend in backends.values():
+                async with await backend.open(_QUIET) as store:
+                    for key in KEYS:
+                        backend.histories[key] = history = History()
+                        source = directory / "source"
+                        digest = write_source(source, key, history.next_number(), 1000)
+                        await store.upload(source, key)
+                        history.shows(digest, time.monotonic())
         yield backends, proxy
 
 

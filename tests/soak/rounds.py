@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -183,14 +184,16 @@ class Round:
 
     @contextmanager
     def _lost_exceptions(self) -> Iterator[None]:
-        """What asyncio can only report, since nobody waits for it, is a finding."""
+        """What asyncio and the interpreter can only report, since nobody waits for it, is a finding."""
         loop = asyncio.get_running_loop()
-        before = loop.get_exception_handler()
+        handler, hook = loop.get_exception_handler(), sys.unraisablehook
         loop.set_exception_handler(lambda _, context: self._violation(f"asyncio says {context}"))
+        sys.unraisablehook = lambda what: self._violation(f"{what.err_msg} {what.exc_value!r} in {what.object!r}")
         try:
             yield
         finally:
-            loop.set_exception_handler(before)
+            loop.set_exception_handler(handler)
+            sys.unraisablehook = hook
 
 
 @contextmanager
