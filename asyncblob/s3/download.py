@@ -12,9 +12,9 @@ from asyncblob.engine.cancellation import task_group
 from asyncblob.engine.hedging import hedged
 from asyncblob.engine.plan import AUTO_CONCURRENCY, MIB, Part, Plan, plan_download
 from asyncblob.engine.progress import PartMeter, ProgressMeter
-from asyncblob.engine.retry import RetryPolicy, Verdict
+from asyncblob.engine.retry import Decision, RetryPolicy, Verdict
 from asyncblob.engine.scheduler import run_parts
-from asyncblob.errors import BlobChangedError, IntegrityError, TransferError
+from asyncblob.errors import BlobChangedError, BlobError, IntegrityError, TransferError
 from asyncblob.files.publish import PendingFile
 from asyncblob.s3 import crc
 from asyncblob.s3.context import StoreContext
@@ -35,6 +35,10 @@ _INTEGRITY_ATTEMPTS = 2
 
 CHECKSUM_REFUSALS = frozenset({400, 403, 405, 501})
 """A request for a checksum that the service refuses so says nothing of the object: there is no checksum to be had."""
+
+_REFUSALS_BELIEVED = 3
+"""How often it must say so. The reply to a HEAD has no body: a 400 may as well be a RequestTimeout or an ExpiredToken,
+which pass, and whoever believed it would deliver unverified what can be verified."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,20 +268,28 @@ class Download:
         return await self._requests.send(fetch, tally=self._tally, special=_range_changed, path=self._dest_path)
 
     async def _look_checksum_up(self, head: ObjectHead, found: list[int | None]) -> None:
+        checksums = self._context.checksums
+        refusals = 0
+
         async def look() -> StoredChecksum:
             return await hedged(lambda: self._plane.find_checksum(self._key, etag=head.etag))
 
         def special(failure: Exception) -> Verdict | None:
+            nonlocal refusals
             if isinstance(failure, ServiceFailure) and failure.status == 404:
                 raise ObjectChanged("the object was deleted") from failure
             if isinstance(failure, ServiceFailure) and failure.status in CHECKSUM_REFUSALS:
-                raise _NoChecksum from failure
+                refusals += 1
+                enough = checksums.untold or refusals == _REFUSALS_BELIEVED
+                return Verdict(Decision.FAIL if enough else Decision.RETRY, _NoChecksum())
             return _changed(failure)
 
         try:
             stored = await self._requests.control(look, tally=self._tally, special=special)
         except _NoChecksum:
+            checksums.untold = True
             return
+        checksums.untold = False
         if stored.etag != head.etag:
             raise ObjectChanged("the service answered with another ETag than asked for")
         found[0] = stored.crc
@@ -344,8 +356,8 @@ class _OpenReply:
             self._ticket.release()
 
 
-class _NoChecksum(Exception):
-    """The service doesn't tell a checksum."""
+class _NoChecksum(BlobError):
+    """The service doesn't tell a checksum. Never reaches a caller."""
 
 
 def _changed(failure: Exception) -> Verdict | None:
