@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -197,6 +198,8 @@ async def test_a_failure_does_not_wait_for_a_race_that_has_no_ticket(tmp_path: P
         async with asyncio.timeout(5):
             with pytest.raises(TransferError, match="for good"):
                 await part
+        await steps()
+        assert not watch.done()
         watch.cancel()
         await asyncio.wait([watch])
     assert course.fetched == []
@@ -302,3 +305,91 @@ async def test_watching_ends_with_the_last_part(tmp_path: Path) -> None:
             done.set()
     assert course.racing._stragglers.extra_bytes == 0
     assert course.share.held_count == 0
+
+
+async def test_no_race_begins_before_all_parts_have_begun(tmp_path: Path) -> None:
+    """A request for a part that was not asked for yet is worth more."""
+    async with course_in(tmp_path) as course:
+        course.racing._all_begun = anyio.Event()  # there are others still
+        watch = asyncio.create_task(course.racing.watch())
+        part = asyncio.create_task(course.fetch(2, PartMeter(), never))
+        await steps()
+        course.now += 10.0
+        await steps(100)
+        assert course.looked == 0
+        list(course.racing.to_the_last([]))
+        course.before_fetch = at_once
+        async with asyncio.timeout(10):
+            await part
+        watch.cancel()
+        await asyncio.wait([watch])
+
+
+async def test_a_race_that_straggles_ends_before_another_one_begins(tmp_path: Path) -> None:
+    """Two of them would write to the same place."""
+    under_way = most = 0
+
+    async def hang() -> None:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        try:
+            if len(course.fetched) == 1:
+                await never()
+        finally:
+            under_way -= 1
+
+    async with course_in(tmp_path) as course:
+        course.before_fetch = hang
+        watch = asyncio.create_task(course.racing.watch())
+        part = asyncio.create_task(course.fetch(2, PartMeter(), never))
+        await steps()
+        course.now += 10.0
+        await course.until(lambda: len(course.fetched) == 1)
+        course.now += 10.0
+        async with asyncio.timeout(10):
+            await part
+        assert course.content(2) == course.expected(2)
+        watch.cancel()
+        await asyncio.wait([watch])
+    assert (len(course.fetched), most) == (2, 1)
+
+
+@pytest.mark.parametrize("wins", [True, False])
+async def test_a_part_that_fails_for_good_waits_for_the_race_under_way(tmp_path: Path, wins: bool) -> None:
+    """Which saves it; if that fails, too, the failure is the part's own."""
+    failing, failed, answered = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def own() -> None:
+        await failing.wait()
+        failed.set()
+        raise TransferError("for good")
+
+    async def answer() -> None:
+        await answered.wait()
+        if not wins:
+            raise OSError(errno.ENOSPC, "no space for what is raced")
+
+    async with course_in(tmp_path) as course:
+        course.before_fetch = answer
+        watch = asyncio.create_task(course.racing.watch())
+        part = asyncio.create_task(course.fetch(2, PartMeter(), own))
+        await steps()
+        course.now += 10.0
+        await course.until(lambda: bool(course.fetched))
+        failing.set()
+        await failed.wait()
+        await steps()
+        assert not part.done()
+        answered.set()
+        async with asyncio.timeout(10):
+            if wins:
+                await part
+                assert course.content(2) == course.expected(2)
+            else:
+                with pytest.raises(TransferError, match="for good"):
+                    await part
+        await steps()
+        assert not watch.done()  # a race that fails is nobody's failure
+        watch.cancel()
+        await asyncio.wait([watch])
