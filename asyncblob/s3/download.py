@@ -185,7 +185,7 @@ class Download:
             return reply
 
         try:
-            return await hedged(ask, discard=_OpenReply.aclose)
+            return await hedged(ask, discard=_OpenReply.aclose, passing=ConnectionFailure)
         finally:
             for ticket in tickets:  # cancelled before its first step
                 ticket.release()
@@ -272,7 +272,7 @@ class Download:
         refusals = 0
 
         async def look() -> StoredChecksum:
-            return await hedged(lambda: self._plane.find_checksum(self._key, etag=head.etag))
+            return await hedged(lambda: self._plane.find_checksum(self._key, etag=head.etag), passing=ConnectionFailure)
 
         def special(failure: Exception) -> Verdict | None:
             nonlocal refusals

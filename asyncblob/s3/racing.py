@@ -6,7 +6,8 @@ same place could let the slower one damage what the quicker one was judged by. W
 cancelled and has ended before its bytes are copied to where they belong; the part's checksum is then that of what
 is in the file. When the own request wins, the second one is cancelled.
 
-Memory: a ticket of the store's budget for each race. Disk: what was raced, beside the destination, until the end.
+Memory: a ticket of the store's budget for each race. Disk: what was raced, beside the destination, until the end. That
+file has holes; on Windows, where one would be filled with zeros as far as it is written to, nothing is raced.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Protocol
 
@@ -114,7 +116,8 @@ class Racing:
     def to_the_last(self, parts: Iterable[Part]) -> Iterator[Part]:
         """The parts; after the last one, races may begin."""
         yield from parts
-        self._all_begun.set()
+        if sys.platform != "win32":
+            self._all_begun.set()
 
     async def fetch(self, part: Part, meter: PartMeter, own: Callable[[], Awaitable[int | None]]) -> int | None:
         """Fetch a part by its own request, or by a second one if that is quicker.

@@ -89,6 +89,17 @@ async def test_a_failure_is_final_only_without_another_request(script: Script) -
     assert await task == "b"
 
 
+@pytest.mark.parametrize("refused", [0, 1])
+async def test_a_refusal_is_not_waited_out(script: Script, refused: int) -> None:
+    """A failure that isn't a passing one counts at once, and ends the other request."""
+    task = asyncio.create_task(hedged(script.request, passing=ConnectionError, after_seconds=0.01))
+    await script.wait_asked(2)
+    script.asked[refused].set_exception(PermissionError("no"))
+    with pytest.raises(PermissionError, match="no"):
+        await task
+    assert script.cancelled == 1
+
+
 async def test_an_early_failure_is_raised_at_once(script: Script) -> None:
     """Who is refused isn't asked again: that is for the retries to decide."""
     task = script.start(60)
