@@ -219,12 +219,17 @@ def _first(pattern: re.Pattern[bytes], document: bytes) -> str:
     return unescape(match[1].decode("utf-8", "replace"), {"&quot;": '"', "&apos;": "'"}).strip() if match else ""
 
 
-def clock_offset(failure: ServiceFailure) -> float | None:
-    """How far the service's clock is ahead, if that is what the failure is about."""
+def clock_offset(failure: ServiceFailure, used: float) -> float | None:
+    """How far the service's clock is ahead, if that is what the failure of a request is about.
+
+    Args:
+        failure: What the service answered.
+        used: By how much the request was signed ahead of this machine's clock, which may have been set right since.
+    """
     if failure.code not in SKEW_CODES and not (failure.status == 403 and failure.code == "403"):
         return None
     offset = skew_seconds(failure)
-    if offset is None or (failure.code not in SKEW_CODES and abs(offset) <= MAX_SKEW_SECONDS):
+    if offset is None or (failure.code not in SKEW_CODES and abs(offset - used) <= MAX_SKEW_SECONDS):
         return None
     return offset if 0 <= time.time() + offset < _LAST_TIME else None
 

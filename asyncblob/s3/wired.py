@@ -143,7 +143,7 @@ class WireDataPlane:
             except WireError as error:
                 raise _translated(error) from error
             except ServiceFailure as failure:
-                offset = None if skewed else clock_offset(failure)
+                offset = None if skewed else clock_offset(failure, ticket.clock_offset)
                 if offset is not None:
                     skewed = True
                     self._clock_offset = offset

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.s3.conftest import THREE_PARTS, MakeFile, OpenStore
-from tests.support.fault_server import Corrupt, FaultServer, Status
+from tests.s3.conftest import THREE_PARTS, MakeFile, OpenStore, on_plane
+from tests.support.fault_server import Corrupt, FaultServer, Hook, Request, Status
 
 
 @pytest.mark.parametrize("status", [400, 403], ids=str)
@@ -50,3 +50,26 @@ async def test_a_service_that_never_tells_is_asked_again_once_only(
         fault_server.fail("HeadObject", Status(403))
         info = await store.download("k", tmp_path / "out", progress=lambda _: None)
         assert (info.checksum != "") == (max_attempts > 1)
+
+
+@on_plane("wire")
+async def test_a_clock_that_was_set_right_is_no_refusal(
+    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, tmp_path: Path
+) -> None:
+    """The wire goes by the service's clock; when ours is set right meanwhile, a HEAD's bare 403 tells it that, too.
+
+    The plain data plane doesn't go by the service's clock.
+    """
+    path = make_file(1000)
+    fault_server.clock_offset_seconds = 3600
+    async with open_at(fault_server) as store:
+        await store.upload(path, "k")
+
+        def set_right(_: Request) -> None:
+            fault_server.clock_offset_seconds = 0
+
+        fault_server.fail("GetObject", Hook(after=set_right))
+        info = await store.download("k", tmp_path / "out", progress=lambda _: None)
+    assert info.checksum.startswith("crc64nvme:")
+    assert info.retries == 0
+    assert (tmp_path / "out").read_bytes() == path.read_bytes()

@@ -45,24 +45,26 @@ async def run_soak(
     report = Report(seed)
     began = time.monotonic()
     number = 0
-    slowest = 0.0
-    while report.seconds + slowest / 2 < seconds:
+    while not _is_over(report, seconds):
         async with _backends() as (backends, proxy):
             for _ in range(_ROUNDS_PER_SERVICE):
                 plan = plan_round(seed, number, gigabyte=gigabyte)
                 number += 1
                 with tempfile.TemporaryDirectory(prefix="asyncblob-soak-") as directory:
-                    round_began = time.monotonic()
                     async with watched(_HANG_SECONDS * (5 if plan.workers == 1 else 1), f"round {plan}"):
                         await Round(plan, backends[plan.backend], Path(directory), report).run(seed, [proxy])
-                now = time.monotonic()
-                slowest = max(slowest, now - round_began)
-                report.seconds = now - began
+                report.seconds = time.monotonic() - began
                 if not on_round(report):
                     return report
-                if report.seconds + slowest / 2 >= seconds:
+                if _is_over(report, seconds):
                     break
     return report
+
+
+def _is_over(report: Report, seconds: float) -> bool:
+    """Whether another round, which takes about as long as one did so far, would rather end after the time."""
+    mean = report.seconds / (report.rounds.total() or 1)
+    return report.seconds + mean / 2 >= seconds
 
 
 @asynccontextmanager
