@@ -27,6 +27,7 @@ from asyncblob.s3.options import Options
 from asyncblob.s3.plain import PlainDataPlane
 from asyncblob.s3.planes import Planes
 from asyncblob.s3.requests import CONTROL_REQUESTS, Requests, Tally
+from asyncblob.s3.resuming import Resuming
 from asyncblob.s3.route import RouteFinder
 from asyncblob.s3.small import NotSimple
 from asyncblob.s3.small_transfers import SmallTransfers
@@ -146,12 +147,22 @@ class S3Blob(Blob):
         state = "closed" if self._lifecycle.closed else "open"
         return f"<{type(self).__name__} {self._lifecycle.store} {state}>"
 
-    async def upload(self, file_path: StrPath, key: str, *, progress: ProgressCallback | None = None) -> TransferInfo:
+    async def upload(
+        self, file_path: StrPath, key: str, *, progress: ProgressCallback | None = None, resume: bool = False
+    ) -> TransferInfo:
         """Upload a file: in one PUT if it has at most one part's size, in parallel parts otherwise.
 
         See `Blob.upload`. The file is read twice where a checksum travels with it, since that goes into a header.
 
+        With `resume` a journal below ``$XDG_STATE_HOME/asyncblob`` (``~/.local/state/asyncblob``) says which parts the
+        service has. If the upload is broken off, by a failure, a cancellation or the end of the process, its
+        multipart upload and the journal stay, and the next call with `resume`, the same path and the same key sends
+        only what is missing: what the service does not list, or what the file, read again, has no more. If the file's
+        size or time is another one, or the multipart upload is gone, it begins anew. An upload of one part needs, and
+        leaves, nothing. Where no journal can be written a line is logged, and the upload can't be resumed.
+
         Raises:
+            TransferInProgressError: Another upload with `resume` sends this file to this key.
             BucketNotFoundError: There is no such bucket.
             AccessDeniedError: The service refuses it.
             CredentialsError: There are no usable credentials.
@@ -164,30 +175,57 @@ class S3Blob(Blob):
             name = s3_key(self.options.prefix, key)
             context = self._context
             tally = Tally()
-            if progress is None and context.planes.small is not None:
-                with contextlib.suppress(NotSimple):
-                    small = SmallTransfers(context, context.planes.small, tally)
-                    return _info(stopwatch, *await small.upload(path, name), tally)
-            opened: list[Source] = []
+            if not resume:
+                return _info(stopwatch, *await self._upload(path, name, key, progress, tally, None), tally)
+            resuming = Resuming(context, name, path)
             try:
-                await context.in_thread(lambda: opened.append(Source.open(path)))
-                source = opened[0]
-                plan = plan_upload(
-                    source.size,
-                    part_size_bytes=self.options.part_size_mb * MIB,
-                    concurrency=self.options.concurrency,
-                )
-                meter = ProgressMeter(progress, key, bytes_total=source.size)
-                meter.parts_total = plan.part_count if plan.is_multipart else 0
-                plane = await context.choose_plane(tally)
-                result = await meter.reporting(Upload(context, plane, source, name, plan, meter, tally).run)
-            finally:
-                if opened:
-                    await context.clean_up_in_thread(opened[0].close)
-            return _info(stopwatch, plan.size, result, tally)
+                result = await self._upload(path, name, key, progress, tally, resuming)
+            except BaseException as error:
+                await resuming.finish()
+                if resuming.kept:
+                    error.add_note(resuming.kept)
+                raise
+            await resuming.finish()
+            return _info(stopwatch, *result, tally)
 
-    async def download(self, key: str, dest_path: StrPath, *, progress: ProgressCallback | None = None) -> TransferInfo:
-        """Download an object in parallel ranges, all of one version of it.
+    async def _upload(
+        self,
+        path: str,
+        name: str,
+        key: str,
+        progress: ProgressCallback | None,
+        tally: Tally,
+        resuming: Resuming | None,
+    ) -> tuple[int, UploadResult]:
+        context = self._context
+        broken_off = resuming is not None and await resuming.look()
+        if progress is None and context.planes.small is not None and not broken_off:
+            with contextlib.suppress(NotSimple):
+                return await SmallTransfers(context, context.planes.small, tally).upload(path, name)
+        opened: list[Source] = []
+        try:
+            await context.in_thread(lambda: opened.append(Source.open(path)))
+            source = opened[0]
+            plan = plan_upload(
+                source.size,
+                part_size_bytes=self.options.part_size_mb * MIB,
+                concurrency=self.options.concurrency,
+            )
+            if resuming is not None:
+                plan = await resuming.plan(source, plan)
+            meter = ProgressMeter(progress, key, bytes_total=source.size)
+            meter.parts_total = plan.part_count if plan.is_multipart else 0
+            plane = await context.choose_plane(tally)
+            result = await meter.reporting(Upload(context, plane, source, name, plan, meter, tally, resuming).run)
+        finally:
+            if opened:
+                await context.clean_up_in_thread(opened[0].close)
+        return plan.size, result
+
+    async def download(
+        self, key: str, dest_path: StrPath, *, progress: ProgressCallback | None = None, resume: bool = False
+    ) -> TransferInfo:
+        """Download an object in parallel ranges, all of one version of it. It begins anew with `resume`, too.
 
         See `Blob.download`. An object that changes meanwhile is fetched again from the beginning, a few times.
 
