@@ -51,7 +51,7 @@ class TransferInfo:
         etag: The entity tag of the blob as the service gives it, quotes included; ``""`` where there is none.
         checksum: What was checked end to end: ``"crc64nvme:"`` with the checksum in base64, as S3 writes it;
             ``"sha256:"`` with the digest in hexadecimal; ``""``: only the length and the ETag could be checked.
-        retries: How many requests were sent again.
+        retries: How many requests were sent, or copies made, again.
     """
 
     bytes_transferred: int

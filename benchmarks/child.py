@@ -26,7 +26,7 @@ def main() -> None:
     stopwatch = Stopwatch(client.usage)
     try:
         outcome = scenario.run(client, job.arguments, stopwatch)
-        told = client.told(job.scenario)
+        told = {**client.told(job.scenario), **outcome.told}
         peak_rss_bytes = client.usage().peak_rss_bytes
     finally:
         client.close()

@@ -18,15 +18,16 @@ from botocore.exceptions import BotoCoreError, ClientError
 from asyncblob import BlobError, Options
 from asyncblob.engine.plan import plan_upload
 from benchmarks import machine
-from benchmarks.model import MIB, Settings, Target
+from benchmarks.model import MIB, RunError, Settings, Target
 from benchmarks.peers import OTHERS, OURS, PEERS
 from benchmarks.plot import draw
 from benchmarks.results import Results
-from benchmarks.runner import RunError, Runner
+from benchmarks.runner import Runner
 from benchmarks.scenarios import SCENARIOS, choose
 from benchmarks.scenarios.base import Scenario
 from benchmarks.servers import SERVERS
 from benchmarks.servers.base import Server
+from benchmarks.servers.link.start import LinkSettings, why_no_link
 from benchmarks.table import as_markdown
 from benchmarks.workbench import ContentError, Sizes, Workbench
 
@@ -69,12 +70,13 @@ def _read(path: str) -> Results:
 
 
 def _measure(told: argparse.Namespace) -> None:
-    scenarios = choose()[told.command]
+    scenarios: Sequence[Scenario] = choose()[told.command]
     with (
         _serving(told, scenarios) as server,
         tempfile.TemporaryDirectory(prefix="asyncblob-bench-", dir=told.directory) as files,
     ):
         target, settings = _target(server, told)
+        scenarios = _possible(scenarios, target)
         sizes = Sizes(
             file_bytes=told.size_mb * MIB,
             large_bytes=told.large_mb * MIB,
@@ -82,8 +84,9 @@ def _measure(told: argparse.Namespace) -> None:
             many_count=told.many,
             many_bytes=told.many_mb * MIB,
         )
-        results = Results(machine.facts(), _run_facts(told, server, settings, scenarios, sizes))
-        bench = Workbench(server, target, files, sizes)
+        link = LinkSettings(told.link_mb_s, told.link_stalls_every, told.link_limit)
+        results = Results(machine.facts(), _run_facts(told, server, settings, scenarios, sizes, link))
+        bench = Workbench(server, target, files, sizes, link)
         with contextlib.closing(bench):
             runner = Runner(
                 bench=bench,
@@ -102,6 +105,17 @@ def _measure(told: argparse.Namespace) -> None:
                     with open(told.json, "w", encoding="utf-8") as file:
                         file.write(results.to_json())
     print(as_markdown(results), end="")
+
+
+def _possible(scenarios: Sequence[Scenario], target: Target) -> Sequence[Scenario]:
+    """Those that can be measured there."""
+    why = why_no_link(target) if any(scenario.needs_link for scenario in scenarios) else ""
+    if not why:
+        return scenarios
+    if len(scenarios) == 1:
+        raise ValueError(why)
+    print(f"without a link, for {why}", file=sys.stderr)
+    return [scenario for scenario in scenarios if not scenario.needs_link]
 
 
 @contextmanager
@@ -148,13 +162,19 @@ def _target(server: Server, told: argparse.Namespace) -> tuple[Target, Settings]
 
 
 def _run_facts(
-    told: argparse.Namespace, server: Server, settings: Settings, scenarios: Sequence[Scenario], sizes: Sizes
+    told: argparse.Namespace,
+    server: Server,
+    settings: Settings,
+    scenarios: Sequence[Scenario],
+    sizes: Sizes,
+    link: LinkSettings,
 ) -> dict[str, str]:
     each = {scenario.name: scenario.size(sizes) for scenario in scenarios}
     different = [f"{name} {size}" for name, size in each.items()]
     return {
         "server": server.title,
         **({"options": told.options} if told.options else {}),
+        **({"link": str(link)} if any(scenario.needs_link for scenario in scenarios) else {}),
         "size": different[0].partition(" ")[2] if len(set(each.values())) == 1 else ", ".join(different),
         "rounds": f"{told.rounds}, interleaved, after {told.warm_up_rounds} that don't count",
         "parts": f"{settings.part_size_bytes / MIB:g} MiB, {settings.concurrency} at once",
@@ -223,6 +243,17 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=_positive, default=2000, help="of small objects (2000)")
     parser.add_argument("--many", type=_positive, default=100, metavar="N", help="transfers at once, for many (100)")
     parser.add_argument("--many-mb", type=_positive, default=16, help="of each of those, in MiB (16)")
+    parser.add_argument("--link-mb-s", type=_positive, default=100, help="of bad-link, each way, decimal (100)")
+    parser.add_argument(
+        "--link-stalls-every", type=_positive, default=10, metavar="N", help="one connection of so many stalls (10)"
+    )
+    parser.add_argument(
+        "--link-limit",
+        type=_positive,
+        default=120,
+        metavar="SECONDS",
+        help="a disturbed run is ended after ten times its undisturbed time, but not before that (120)",
+    )
     parser.add_argument("--rounds", type=_positive, default=5, help="that count (default: 5)")
     parser.add_argument("--warm-up-rounds", type=int, choices=range(10), default=1, metavar="N", help="before (1)")
     parser.add_argument("--concurrency", type=_positive, default=0, help="parts in flight, for all (S3Blob's own)")

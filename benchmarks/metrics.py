@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -37,6 +38,11 @@ def _lateness(name: str, title: str) -> Metric:
     return Metric(name, title, lambda it: max(it.extra[name], 0.001), more_is_better=False, digits=2)
 
 
+def _disturbed_seconds(sample: Sample) -> float:
+    # A run that failed, or didn't end, took longer than any that did.
+    return math.inf if sample.has_failed else sample.seconds
+
+
 METRICS = {
     metric.name: metric
     for metric in (
@@ -55,6 +61,24 @@ METRICS = {
         _lateness("lag-median", "loop late by, median ms"),
         _lateness("lag-p99", "loop late by, p99 ms"),
         _lateness("lag-worst", "loop late by, worst ms"),
+        Metric("disturbed", "s disturbed", _disturbed_seconds, more_is_better=False, digits=1),
+        Metric("undisturbed", "s undisturbed", lambda it: it.extra["undisturbed"], more_is_better=False, digits=1),
+        Metric(
+            "slowdown",
+            "times as long",
+            lambda it: _disturbed_seconds(it) / it.extra["undisturbed"],
+            more_is_better=False,
+            digits=2,
+        ),
+        # Never nothing, as above.
+        Metric(
+            "received",
+            "% of the file received",
+            lambda it: max(it.extra["received"], 0.001),
+            more_is_better=False,
+            digits=1,
+        ),
+        Metric("stalled", "connections stalled", lambda it: it.extra["stalled"], more_is_better=False, digits=0),
         Metric("memory", "peak RSS MB", lambda it: it.peak_rss_bytes / MEGABYTE, more_is_better=False, digits=0),
     )
 }

@@ -5,9 +5,17 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-__all__ = ["Job", "Sample", "Settings", "Target"]
+__all__ = ["Job", "RunError", "RunLimitError", "Sample", "Settings", "Target"]
 
 MIB = 2**20
+
+
+class RunError(Exception):
+    """A run failed; the message ends with what it printed."""
+
+
+class RunLimitError(RunError):
+    """A run did not end in its time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +115,8 @@ class Sample:
         busy_percent: How busy all cores of the machine were just before the round.
         set: What the peer was told, for the reader.
         extra: What only this scenario measures, by name.
+        has_failed: Whether it failed, in a scenario where that is a result; the other figures are those up to then.
+        outcome: What became of it, in words, in such a scenario.
     """
 
     bytes_moved: int
@@ -118,6 +128,8 @@ class Sample:
     busy_percent: float = 0.0
     set: dict[str, str] = field(default_factory=dict)
     extra: dict[str, float] = field(default_factory=dict)
+    has_failed: bool = False
+    outcome: str = ""
 
     @property
     def cpu_seconds(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from benchmarks.metrics import METRICS
@@ -59,7 +60,8 @@ def _panel(axes: object, comparison: Comparison, name: str, title: str, *, ratio
     assert isinstance(axes, Axes)
     metric = METRICS[name]
     rows = _rows(comparison, ratios=ratios)
-    spreads = [comparison.ratio(row, name) if ratios else row.spread(name) for row in rows]
+    found = [comparison.ratio(row, name) if ratios else row.spread(name) for row in rows]
+    spreads = [_drawable(spread) for spread in found]
     bars = axes.barh(
         range(len(rows)),
         [spread.median for spread in spreads],
@@ -72,10 +74,11 @@ def _panel(axes: object, comparison: Comparison, name: str, title: str, *, ratio
         error_kw={"ecolor": "#475569", "elinewidth": 0.8, "capsize": 2},
     )
     digits = 2 if ratios else metric.digits
-    axes.bar_label(bars, [f"{spread.median:,.{digits}f}" for spread in spreads], padding=3, fontsize=8)
+    labels = [f"{spread.median:,.{digits}f}" if math.isfinite(spread.median) else "∞" for spread in found]
+    axes.bar_label(bars, labels, padding=3, fontsize=8)
     axes.set_yticks(range(len(rows)), [row.title if named else "" for row in rows])
     axes.invert_yaxis()
-    axes.set_xlim(0, max(_reach(spread) for spread in spreads) * 1.15)
+    axes.set_xlim(0, max(_reach(spread) for spread in spreads) * 1.15 or 1.0)
     if ratios:
         axes.axvline(1.0, color="#475569", linewidth=0.8)
         meaning = f"{metric.title}: asyncblob is so many times better"
@@ -93,6 +96,13 @@ def _color(row: Row) -> str:
     if row.peer in (OURS, "local"):
         return _OURS
     return _VARIANT if row.peer.startswith("s3blob") else _OTHER
+
+
+def _drawable(spread: Spread) -> Spread:
+    """Without infinity: whose median is infinite has no bar, and a bar reaches no further than its median then."""
+    if not math.isfinite(spread.median):
+        return Spread(0.0, 0.0, 0.0)
+    return spread if math.isfinite(spread.greatest) else Spread(spread.median, spread.least, spread.median)
 
 
 def _reach(spread: Spread) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
@@ -79,9 +80,9 @@ class Results:
         for comparison in self.comparisons:
             values = asdict(comparison)
             for row, row_values in zip(comparison.rows, values["rows"], strict=True):
-                row_values["summary"] = {name: asdict(row.spread(name)) for name in comparison.metrics}
+                row_values["summary"] = {name: _summary(row.spread(name)) for name in comparison.metrics}
                 if row is not comparison.rows[0]:
-                    row_values["ratio"] = {name: asdict(comparison.ratio(row, name)) for name in comparison.metrics}
+                    row_values["ratio"] = {name: _summary(comparison.ratio(row, name)) for name in comparison.metrics}
             comparisons.append(values)
         whole = {"format": FORMAT, "machine": self.machine, "run": self.run, "comparisons": comparisons}
         return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
@@ -97,6 +98,11 @@ class Results:
         if whole.get("format") != FORMAT:
             raise ValueError(f"these results have the format {whole.get('format')!r}, not {FORMAT}; measure again")
         return cls(whole["machine"], whole["run"], [_comparison(values) for values in whole["comparisons"]])
+
+
+def _summary(spread: Spread) -> dict[str, float | None]:
+    """A spread for the JSON, which has no infinity: null stands for it."""
+    return {name: value if math.isfinite(value) else None for name, value in asdict(spread).items()}
 
 
 def _comparison(values: dict[str, Any]) -> Comparison:

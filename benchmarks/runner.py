@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks.metrics import METRICS
-from benchmarks.model import Job, Sample, Settings, Target
+from benchmarks.model import Job, RunError, RunLimitError, Sample, Settings, Target
 from benchmarks.peers import OURS, PEERS
 from benchmarks.peers.base import Peer
 from benchmarks.quiet import wait_until_quiet
@@ -19,14 +21,10 @@ from benchmarks.results import Comparison, Row
 from benchmarks.scenarios.base import Scenario
 from benchmarks.workbench import Workbench
 
-__all__ = ["RunError", "Runner"]
+__all__ = ["Runner", "run_in_child"]
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _RUN_SECONDS = 1800.0
-
-
-class RunError(Exception):
-    """A run failed; the message ends with what it printed."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -92,38 +90,53 @@ class Runner:
         return taking_part, left_out
 
     def _run(self, scenario: Scenario, peer: str, number: int, busy: float) -> Sample:
-        arguments = scenario.arguments(self.bench, f"{peer}-{number}")
-        job = Job(scenario.name, peer, self.target, scenario.adapt(self.settings), arguments)
-        sample = dataclasses.replace(run_in_child(job, self.environment), round=number, busy_percent=busy)
-        scenario.check(self.bench, arguments)
+        def start(
+            arguments: dict[str, str], *, target: Target | None = None, limit_seconds: float | None = None
+        ) -> Sample:
+            job = Job(scenario.name, peer, target or self.target, scenario.adapt(self.settings), arguments)
+            return run_in_child(job, self.environment, limit_seconds=limit_seconds or _RUN_SECONDS)
+
+        sample = scenario.sample(self.bench, f"{peer}-{number}", number, start)
+        sample = dataclasses.replace(sample, round=number, busy_percent=busy)
         which = f"round {number}" if number > 0 else "warm-up round"
         metrics = [METRICS[name] for name in scenario.metrics]
         figures = ", ".join(f"{metric.of(sample):,.{metric.digits}f} {metric.title}" for metric in metrics)
-        self.report(f"{scenario.name}, {which}, {peer}: {figures}; the cores were {busy:.0f} % busy before")
+        outcome = f"; {sample.outcome}" if sample.outcome else ""
+        self.report(f"{scenario.name}, {which}, {peer}: {figures}{outcome}; the cores were {busy:.0f} % busy before")
         return sample
 
 
-def run_in_child(job: Job, environment: Mapping[str, str]) -> Sample:
+def run_in_child(job: Job, environment: Mapping[str, str], *, limit_seconds: float = _RUN_SECONDS) -> Sample:
     """Do a job in a fresh process.
 
     Raises:
         RunError: It failed.
+        RunLimitError: It did not end in its time. It has been killed, and so have the programs that it started.
     """
     with tempfile.TemporaryDirectory(prefix="asyncblob-run-") as directory:
         result = os.path.join(directory, "result.json")
-        child = subprocess.run(
+        child = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.child", result],
-            input=json.dumps(job.to_json()),
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
             cwd=_ROOT,
             env=dict(environment),
-            timeout=_RUN_SECONDS,
-            check=False,
+            start_new_session=True,
         )
+        try:
+            output, _ = child.communicate(json.dumps(job.to_json()), timeout=limit_seconds)
+        except subprocess.TimeoutExpired as error:
+            raise RunLimitError(f"{job.peer} did not end {job.scenario} within {limit_seconds:.0f} s") from error
+        finally:
+            if child.poll() is None:
+                # Not reaped yet, so the group's id can't have been given to somebody else.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)
+                child.communicate()
         if child.returncode != 0:
-            raise RunError(f"{job.peer} failed at {job.scenario} ({child.returncode}):\n{child.stdout[-4000:]}")
+            raise RunError(f"{job.peer} failed at {job.scenario} ({child.returncode}):\n{output[-4000:]}")
         with open(result, encoding="utf-8") as file:
             return Sample(**json.load(file))

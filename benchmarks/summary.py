@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,16 +36,24 @@ def spread_of(samples: Sequence[Sample], metric: Metric) -> Spread:
 def paired_ratio(ours: Sequence[Sample], theirs: Sequence[Sample], metric: Metric) -> Spread:
     """How many times better we are: the spread of the ratios of runs of the same round; over 1 is better.
 
+    Where only one of both failed, the other one is infinitely better.
+
     A round's runs follow each other closely, so what disturbs the machine for longer disturbs all of them.
 
     Raises:
         ValueError: There is no round that both took part in.
     """
     first, second = _by_round(ours, metric), _by_round(theirs, metric)
-    ratios = [first[each] / second[each] for each in first if each in second]
-    if not ratios:
+    pairs = [(first[each], second[each]) for each in first if each in second]
+    if not pairs:
         raise ValueError("no round in common")
-    return Spread.of(ratios if metric.more_is_better else [1 / ratio for ratio in ratios])
+    return Spread.of([_times_better(*(pair if metric.more_is_better else pair[::-1])) for pair in pairs])
+
+
+def _times_better(large: float, small: float) -> float:
+    if large == small:  # also where both are nothing, or infinite
+        return 1.0
+    return large / small if small else math.inf
 
 
 def _by_round(samples: Sequence[Sample], metric: Metric) -> Mapping[int, float]:

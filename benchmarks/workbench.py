@@ -21,6 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from benchmarks.checksums import crc64nvme_of
 from benchmarks.model import MIB, Target
 from benchmarks.servers.base import Server
+from benchmarks.servers.link.start import LinkSettings
 
 __all__ = ["ContentError", "Sizes", "Workbench"]
 
@@ -67,30 +68,33 @@ class Workbench:
 
     Attributes:
         sizes: How much is transferred.
+        target: Where the bucket is.
+        link: What a link before the server is like.
     """
 
-    def __init__(self, server: Server, target: Target, directory: str, sizes: Sizes) -> None:
+    def __init__(self, server: Server, target: Target, directory: str, sizes: Sizes, link: LinkSettings) -> None:
         self._server = server
-        self._target = target
         self._directory = directory
         self._made: dict[str, _Made] = {}
         self._is_kept = True
         self.sizes = sizes
+        self.target = target
+        self.link = link
 
     @functools.cached_property
     def _client(self) -> Any:
         credentials = self._server.environment or {}
-        session = boto3.session.Session(profile_name=self._target.profile or None)
+        session = boto3.session.Session(profile_name=self.target.profile or None)
         return session.client(
             "s3",
-            region_name=self._target.region or None,
-            endpoint_url=self._target.endpoint or None,
+            region_name=self.target.region or None,
+            endpoint_url=self.target.endpoint or None,
             aws_access_key_id=credentials.get("AWS_ACCESS_KEY_ID"),
             aws_secret_access_key=credentials.get("AWS_SECRET_ACCESS_KEY"),
-            verify=self._target.authority or None,
+            verify=self.target.authority or None,
             config=Config(
                 retries={"mode": "standard", "total_max_attempts": 3},
-                s3={"addressing_style": "path"} if self._target.path_style else {},
+                s3={"addressing_style": "path"} if self.target.path_style else {},
             ),
         )
 
@@ -143,15 +147,15 @@ class Workbench:
     def put_objects(self, paths: Mapping[str, str]) -> None:
         """Store files by key as any client may; with checksums, so that a download has something to check."""
         if self._server.door is not None:
-            self._server.door.adopt({self._target.key(key): (path, crc64nvme_of(path)) for key, path in paths.items()})
+            self._server.door.adopt({self.target.key(key): (path, crc64nvme_of(path)) for key, path in paths.items()})
         else:
             _side_by_side(lambda each: self._put_object(*each), paths.items())
 
     def _put_object(self, key: str, path: str) -> None:
         self._client.upload_file(
             path,
-            self._target.bucket,
-            self._target.key(key),
+            self.target.bucket,
+            self.target.key(key),
             ExtraArgs={"ChecksumAlgorithm": "CRC64NVME"},
             Config=TransferConfig(preferred_transfer_client="classic"),
         )
@@ -170,13 +174,13 @@ class Workbench:
         assert self._server.door is not None
         received = self._server.door.received()
         for key, name in names.items():
-            parts = received.get(self._target.key(key), ())
+            parts = received.get(self.target.key(key), ())
             if sum(parts) != self._made[name].size or len(set(parts[:-1])) > 1:
                 raise ContentError(f"of {key} these parts arrived: {parts}, not {self._made[name].size} bytes")
 
     def _check_object(self, key: str, name: str) -> None:
         digest = hashlib.sha256()
-        reply = self._client.get_object(Bucket=self._target.bucket, Key=self._target.key(key))
+        reply = self._client.get_object(Bucket=self.target.bucket, Key=self.target.key(key))
         with contextlib.closing(reply["Body"]) as body:
             for chunk in body.iter_chunks(_CHUNK_BYTES):
                 digest.update(chunk)
@@ -185,9 +189,9 @@ class Workbench:
 
     def remove_objects(self, keys: Iterable[str]) -> None:
         """Delete objects, if they are there, and free their space."""
-        for some in _batches([self._target.key(key) for key in keys], _KEYS_PER_DELETION):
+        for some in _batches([self.target.key(key) for key in keys], _KEYS_PER_DELETION):
             self._client.delete_objects(
-                Bucket=self._target.bucket, Delete={"Quiet": True, "Objects": [{"Key": key} for key in some]}
+                Bucket=self.target.bucket, Delete={"Quiet": True, "Objects": [{"Key": key} for key in some]}
             )
         self._server.reclaim()
 
@@ -198,13 +202,13 @@ class Workbench:
         try:
             self._sweep()
         except (BotoCoreError, ClientError) as error:
-            where = f"s3://{self._target.bucket}/{self._target.prefix}/"
+            where = f"s3://{self.target.bucket}/{self.target.prefix}/"
             print(f"what is left below {where} could not be removed: {error}", file=sys.stderr)
         finally:
             self._client.close()
 
     def _sweep(self) -> None:
-        where = {"Bucket": self._target.bucket, "Prefix": self._target.prefix + "/"}
+        where = {"Bucket": self.target.bucket, "Prefix": self.target.prefix + "/"}
         for page in self._client.get_paginator("list_objects_v2").paginate(**where):
             for found in page.get("Contents", ()):
                 self._client.delete_object(Bucket=where["Bucket"], Key=found["Key"])

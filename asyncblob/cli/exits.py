@@ -69,6 +69,9 @@ _ADVICE = {
     errno.EROFS: "choose a path that can be written",
     errno.ENOSPC: "free some space and run it again",
     errno.EDQUOT: "free some space and run it again",
+    errno.EFBIG: "raise the limit of file sizes (ulimit -f), or choose another file system",
+    errno.EIO: "check the disk",
+    errno.ENAMETOOLONG: "choose a shorter name",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
 }
 

@@ -7,16 +7,18 @@ copier, so that both run at once and the slower one, SHA-256, sets the pace.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import sys
 import threading
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from asyncblob.errors import BlobChangedError
 from asyncblob.files import operations
+from asyncblob.files.directory import naming
 
-__all__ = ["Meter", "copy_file", "hash_file"]
+__all__ = ["File", "Meter", "copy_file", "hash_file"]
 
 # What one system call copies: a few milliseconds of work between two looks at the stop flag, and large enough that
 # the calls themselves cost nothing.
@@ -37,16 +39,21 @@ class Meter(Protocol):
     bytes_done: int
 
 
-def copy_file(
-    source_fd: int, target_fd: int, size: int, *, digest: bool, check: Callable[[], object], meter: Meter
-) -> str:
+class File(NamedTuple):
+    """An open file, and the path by which an error names it."""
+
+    fd: int
+    path: str
+
+
+def copy_file(source: File, target: File, size: int, *, digest: bool, check: Callable[[], object], meter: Meter) -> str:
     """Copy the first `size` bytes of a file to an empty file, and hash the copy.
 
     Needs at most two buffers of 128 KiB, whatever the size.
 
     Args:
-        source_fd: A file open for reading.
-        target_fd: A file open for reading and writing.
+        source: A file open for reading.
+        target: A file open for reading and writing.
         size: How many bytes the source has.
         digest: Whether to hash.
         check: Called every few milliseconds, by two threads; what it raises ends the copy and is raised here.
@@ -57,25 +64,27 @@ def copy_file(
 
     Raises:
         BlobChangedError: The source ended early.
-        OSError: Reading or writing failed.
+        OSError: Reading or writing failed; it has the path of the file that it failed for.
     """
     check()
     if not digest:
-        _copy(source_fd, target_fd, size, check, lambda done: _set(meter, done))
+        _copy(source, target, size, check, lambda done: _set(meter, done))
         return ""
     if size < _FOLLOW_FROM_BYTES or sys.platform == "win32":  # where reading at an offset moves a shared position
-        _copy(source_fd, target_fd, size, check, lambda done: None)
-        return hash_file(target_fd, size, check=check, meter=meter)
-    follower = _Follower(target_fd, size, check, meter)
+        _copy(source, target, size, check, lambda done: None)
+        with naming(target.path):
+            return hash_file(target.fd, size, check=check, meter=meter)
+    follower = _Follower(target.fd, size, check, meter)
     follower.start()
     try:
-        _copy(source_fd, target_fd, size, check, follower.may_read)
+        _copy(source, target, size, check, follower.may_read)
     except BaseException:
         follower.give_up()
         raise
     finally:
         follower.join()
-    return follower.hexdigest()
+    with naming(target.path):
+        return follower.hexdigest()
 
 
 def hash_file(fd: int, size: int, *, check: Callable[[], object], meter: Meter | None = None) -> str:
@@ -162,32 +171,54 @@ class _Follower(threading.Thread):
 
 
 def _copy(
-    source_fd: int, target_fd: int, size: int, check: Callable[[], object], progress: Callable[[int], object]
+    source: File, target: File, size: int, check: Callable[[], object], progress: Callable[[int], object]
 ) -> None:
-    if size and operations.clone(source_fd, target_fd):
-        # The clone is of one instant: a source that grew or shrank shows in the length.
-        operations.truncate(target_fd, size)
-        progress(size)
-        return
-    operations.check_space(target_fd, size)
+    with naming(target.path):
+        if size and operations.clone(source.fd, target.fd):
+            # The clone is of one instant: a source that grew or shrank shows in the length.
+            operations.truncate(target.fd, size)
+            progress(size)
+            return
+        operations.check_space(target.fd, size)
     done = 0
     in_kernel = True
     buffer: memoryview | None = None
     while done < size:
         check()
         if in_kernel:
-            count = operations.copy_range(source_fd, target_fd, done, min(_COPY_CHUNK_BYTES, size - done))
+            count = _copy_in_kernel(source, target, done, min(_COPY_CHUNK_BYTES, size - done))
             if not count:  # not possible here; or 0, which some file systems say without being at the end
                 in_kernel = False
                 continue
         else:
             buffer = buffer or memoryview(bytearray(min(size, _BUFFER_BYTES)))
-            count = operations.read_at(source_fd, buffer[: size - done], done)
+            with naming(source.path):
+                count = operations.read_at(source.fd, buffer[: size - done], done)
             if count == 0:
                 raise _ended_early(done, size)
-            operations.write_at(target_fd, buffer[:count], done)
+            with naming(target.path):
+                operations.write_at(target.fd, buffer[:count], done)
         done += count
-        progress(done)
+        with naming(target.path):  # whose hashing may have failed
+            progress(done)
+
+
+def _copy_in_kernel(source: File, target: File, offset: int, size: int) -> int | None:
+    try:
+        with naming(target.path):
+            return operations.copy_range(source.fd, target.fd, offset, size)
+    except OSError as error:
+        if error.errno == errno.EIO:  # of which file, reading the source tells
+            with naming(source.path):
+                _read_through(source.fd, offset, size)
+        raise
+
+
+def _read_through(fd: int, offset: int, size: int) -> None:
+    buffer = memoryview(bytearray(min(size, _BUFFER_BYTES)))
+    end = offset + size
+    while offset < end and (count := operations.read_at(fd, buffer[: end - offset], offset)):
+        offset += count
 
 
 def _set(meter: Meter, done: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -17,15 +18,17 @@ class Destination:
     """A name in an open directory, which is to become a file.
 
     Attributes:
+        given: The path as the caller gave it, for what the operating system says of it.
         path: The whole path, with a symlink at its end followed.
         name: The last component.
         directory: The directory, open.
         made: The directories that had to be made, outermost first.
     """
 
-    __slots__ = ("directory", "made", "name", "path")
+    __slots__ = ("directory", "given", "made", "name", "path")
 
-    def __init__(self, path: str, directory: Directory, made: list[str]) -> None:
+    def __init__(self, given: str, path: str, directory: Directory, made: list[str]) -> None:
+        self.given = given
         self.path = path
         self.name = os.path.basename(path)
         self.directory = directory
@@ -48,7 +51,7 @@ class Destination:
         except FileNotFoundError:
             made = make_directories(parent)
             directory = Directory.open(parent)
-        return cls(path, directory, made)
+        return cls(dest_path, path, directory, made)
 
     def sync(self) -> None:
         """Bring the directory's entries to the disk, and those that lead to it as far as they are new."""
@@ -58,6 +61,8 @@ class Destination:
 
 def make_directories(path: str) -> list[str]:
     """Make a directory and those above it, as far as they are missing; return those that were, outermost first.
+
+    Among them are those that somebody else makes at the same time.
 
     Raises:
         OSError: One can't be made.
@@ -71,10 +76,9 @@ def make_directories(path: str) -> list[str]:
         path = parent
     made: list[str] = []
     for one in reversed(missing):
-        try:
+        # Somebody else may have been quicker, and not have synced it yet; or it is no directory, as opening it tells.
+        with contextlib.suppress(FileExistsError):
             operations.make_directory(Directory(os.path.dirname(one), None), os.path.basename(one))
-        except FileExistsError:
-            continue  # somebody else was quicker; or it is no directory, which opening it will tell
         made.append(one)
     return made
 

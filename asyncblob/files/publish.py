@@ -107,7 +107,8 @@ class PendingFile:
         Raises:
             OSError: The file can't be made there.
         """
-        destination = Destination(os.path.join(directory.path, name), directory, [])
+        path = os.path.join(directory.path, name)
+        destination = Destination(path, path, directory, [])
         with naming(destination.path):
             return cls._create(destination, mode, owns_directory=False, sweeping=sweeping)
 
@@ -135,7 +136,7 @@ class PendingFile:
         Raises:
             OSError: ENOSPC: there is not enough space.
         """
-        with naming(self.dest):
+        with naming(self._destination.given):
             operations.reserve(self.fd, size)
 
     def write(self, data: bytes) -> None:
@@ -144,7 +145,7 @@ class PendingFile:
         Raises:
             OSError: It could not be written.
         """
-        with naming(self.dest):
+        with naming(self._destination.given):
             write_at(self.fd, data, 0)
 
     def commit(self, *, fsync: bool, mode: int | None = None, mtime_ns: int | None = None) -> None:
@@ -171,7 +172,7 @@ class PendingFile:
         Raises:
             OSError: What was written did not reach the disk; the file has been discarded.
         """
-        with naming(self.dest):
+        with naming(self._destination.given):
             try:
                 self._restore(mode, mtime_ns)
                 if fsync:
@@ -189,7 +190,7 @@ class PendingFile:
             OSError: As for `commit`.
         """
         directory = self._directory
-        with naming(self.dest):
+        with naming(self._destination.given):
             try:
                 if sys.platform == "win32":
                     self._close_file()  # an open file can't be renamed there
@@ -320,7 +321,7 @@ class PendingDirectory:
                 fsync of a directory that failed.
         """
         try:
-            with naming(self.dest):
+            with naming(self._destination.given):
                 self._publish(name, fsync=fsync)
         finally:
             self.discard()

@@ -10,7 +10,9 @@ the reader waits a little whether something changes, before it says that.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
+import itertools
 import logging
 import os
 import stat
@@ -21,7 +23,7 @@ from asyncblob.blob import BlobStat
 from asyncblob.engine.threads import StopFlag
 from asyncblob.errors import BlobChangedError, BlobNotFoundError, IntegrityError, InvalidKeyError
 from asyncblob.files import operations
-from asyncblob.files.copying import copy_file, hash_file
+from asyncblob.files.copying import File, copy_file, hash_file
 from asyncblob.files.directory import naming
 from asyncblob.files.publish import PendingFile
 from asyncblob.local.metadata import FileMetadata
@@ -42,10 +44,17 @@ _SETTLE_POLL_SECONDS = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Downloaded:
-    """What was delivered: its size in bytes, and its SHA-256 in hexadecimal if it was verified, else ``""``."""
+    """What was delivered.
+
+    Attributes:
+        size: Its size in bytes.
+        sha256: Its SHA-256 in hexadecimal if it was verified, else ``""``.
+        retries: How often it was copied again.
+    """
 
     size: int
     sha256: str
+    retries: int = 0
 
 
 class _Snapshot:
@@ -104,13 +113,17 @@ def download_file(
         OSError: Reading or writing failed.
         Stopped: The transfer was cancelled before its commit.
     """
-    while True:
+    for retries in itertools.count():
         with _open_snapshot(root, segments, moving.stop) as snapshot:
             try:
-                return _deliver(snapshot, dest_path, moving, fsync=fsync, verify=verify)
+                delivered = _deliver(snapshot, dest_path, moving, fsync=fsync, verify=verify)
             except IntegrityError:
-                if snapshot.settled(moving.stop):
+                # Once at once: a bit may have flipped on the way, and what is stored may be right.
+                if retries and snapshot.settled(moving.stop):
                     raise
+            else:
+                return dataclasses.replace(delivered, retries=retries)
+    raise AssertionError("unreachable")
 
 
 def stat_blob(root: str, segments: tuple[str, ...], stop: StopFlag, *, verify: bool) -> BlobStat:
@@ -197,8 +210,14 @@ def _deliver(snapshot: _Snapshot, dest_path: str, moving: Moving, *, fsync: bool
     digest = len(versions) > 1 or (verify and any(one.sha256 for one in versions))
     moving.expect(size)
     with PendingFile.create(dest_path, mode=_creation_mode(versions)) as pending:
-        with naming(pending.dest):
-            sha256 = copy_file(snapshot.fd, pending.fd, size, digest=digest, check=moving.stop.check, meter=moving.part)
+        sha256 = copy_file(
+            File(snapshot.fd, snapshot.path),
+            File(pending.fd, dest_path),
+            size,
+            digest=digest,
+            check=moving.stop.check,
+            meter=moving.part,
+        )
         snapshot.check_unchanged()
         if digest:
             metadata = _identify(snapshot, sha256, verify=verify)

@@ -147,8 +147,8 @@ class LocalFileBlob(Blob):
             BlobNotFoundError: There is no such blob.
             InvalidKeyError: The key breaks a rule, or leads out of the store through a symlink.
             InvalidPathError: The path is empty or holds NUL, or a device, a FIFO or a socket is there.
-            IntegrityError: The data is not what its metadata describes, or the metadata is damaged. The destination is
-                untouched.
+            IntegrityError: The data is not what its metadata describes, twice, or the metadata is damaged. The
+                destination is untouched.
             BlobChangedError: Another program wrote to the blob's file instead of replacing it.
             OSError: The store can't be read, or the destination can't be written.
             StoreClosedError: The store is closed, or was while this ran.
@@ -223,7 +223,8 @@ class LocalFileBlob(Blob):
         moved = await moving.meter.reporting(
             lambda: run_in_thread(partial(run, moving), limiter=self._transfer_threads, stop=moving.stop)
         )
-        return stopwatch.info(moved.size, checksum=f"sha256:{moved.sha256}" if moved.sha256 else "")
+        checksum = f"sha256:{moved.sha256}" if moved.sha256 else ""
+        return stopwatch.info(moved.size, checksum=checksum, retries=moved.retries)
 
     async def _quick(self, function: Callable[[StopFlag], T]) -> T:
         stop = StopFlag()

@@ -163,10 +163,10 @@ class _Walk:
         except FileNotFoundError:
             if not self._making:
                 raise
-        with contextlib.suppress(FileExistsError):  # somebody else was quicker
+        with contextlib.suppress(FileExistsError):  # somebody else was quicker, and may not have synced it yet
             operations.make_directory(directory, name)
-            if self._fsync:
-                operations.sync_directory(directory)
+        if self._fsync:
+            operations.sync_directory(directory)
         return directory.child(name)
 
     def _resolve(self, directory: Directory, components: list[str], index: int) -> list[str]:

@@ -26,7 +26,7 @@ from collections.abc import Callable
 from asyncblob.engine.threads import StopFlag
 from asyncblob.errors import BlobNotFoundError, InvalidKeyError
 from asyncblob.files import operations
-from asyncblob.files.copying import copy_file, hash_file
+from asyncblob.files.copying import File, copy_file, hash_file
 from asyncblob.files.directory import Directory, naming
 from asyncblob.files.publish import PendingFile
 from asyncblob.files.source import Source
@@ -66,10 +66,14 @@ def upload_file(root: str, segments: tuple[str, ...], path: str, moving: Moving,
         place, pending = _begin(root, segments, fsync=fsync)
         cleanup.callback(place.close)
         cleanup.callback(pending.discard)
-        with naming(place.path):
-            sha256 = copy_file(
-                source.fd, pending.fd, source.size, digest=True, check=moving.stop.check, meter=moving.part
-            )
+        sha256 = copy_file(
+            File(source.fd, path),
+            File(pending.fd, place.path),
+            source.size,
+            digest=True,
+            check=moving.stop.check,
+            meter=moving.part,
+        )
         source.check_unchanged()
         pending.seal(fsync=fsync)
         metadata = FileMetadata(
@@ -145,7 +149,7 @@ def _publish(
         pending.publish(fsync=fsync)
     except BaseException:
         if not pending.published:
-            _put_back(place, found.content)
+            _put_back(place, found.content, fsync=fsync)
         raise
     if sidecar.previous:
         write_sidecar(place, Sidecar(metadata).encode(), fsync=fsync)
@@ -180,11 +184,14 @@ def _what_is_there(place: Place, sidecar: Sidecar | None, check: Callable[[], ob
     return FileMetadata(key="", size=size, mod_time="", mode="", sha256=sha256, created_at="")
 
 
-def _put_back(place: Place, content: bytes | None) -> None:
-    """Restore the old sidecar after the data could not be replaced. The new one is right, too, only less clear."""
+def _put_back(place: Place, content: bytes | None, *, fsync: bool) -> None:
+    """Restore the old sidecar after the data could not be replaced. The new one is right, too, only less clear.
+
+    It is synced as that was: it takes the place of one that is on the disk, beside data that was there all along.
+    """
     try:
         if content is not None:
-            write_sidecar(place, content, fsync=False)
+            write_sidecar(place, content, fsync=fsync)
         else:
             with contextlib.suppress(FileNotFoundError):
                 operations.unlink(place.directory, place.sidecar_name)

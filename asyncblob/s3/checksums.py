@@ -7,9 +7,8 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from asyncblob.engine.retry import Verdict
-from asyncblob.errors import IntegrityError
 from asyncblob.s3 import crc
-from asyncblob.s3.failures import ChecksumRefused, ServiceFailure
+from asyncblob.s3.failures import ChecksumRefused, Corrupted, ServiceFailure
 from asyncblob.s3.judge import is_checksum_refusal
 
 __all__ = ["ChecksumPolicy"]
@@ -86,13 +85,12 @@ class ChecksumPolicy:
         """Compare what was sent with what the service says it received; True: it says so, and they are equal.
 
         Raises:
-            IntegrityError: They differ.
+            Corrupted: They differ, so what is stored is not what was sent.
         """
         if sent is None or echo is None:
             return False
         if sent != echo:
-            raise IntegrityError(
-                f"the service received other bytes (CRC64NVME {crc.encode(echo)}) than were sent ({crc.encode(sent)}); "
-                "upload again"
+            raise Corrupted(
+                f"the service received other bytes (CRC64NVME {crc.encode(echo)}) than were sent ({crc.encode(sent)})"
             )
         return True

@@ -13,6 +13,7 @@ __all__ = [
     "BadReply",
     "ChecksumRefused",
     "ConnectionFailure",
+    "Corrupted",
     "FileFailure",
     "ObjectChanged",
     "RequestFailure",
@@ -86,6 +87,10 @@ class ObjectChanged(RequestFailure):
 
 class UploadConflict(RequestFailure):
     """A conflicting request came in between; the upload has to start again from its creation."""
+
+
+class Corrupted(RequestFailure):
+    """The service received other bytes than were sent."""
 
 
 class ChecksumRefused(RequestFailure):

@@ -16,7 +16,14 @@ from asyncblob.errors import (
     IntegrityError,
     TransferError,
 )
-from asyncblob.s3.failures import BadReply, ConnectionFailure, ObjectChanged, RequestFailure, ServiceFailure
+from asyncblob.s3.failures import (
+    BadReply,
+    ConnectionFailure,
+    Corrupted,
+    ObjectChanged,
+    RequestFailure,
+    ServiceFailure,
+)
 
 __all__ = [
     "EXPIRED_CODES",
@@ -68,6 +75,8 @@ def judge(failure: Exception, *, bucket: str) -> Verdict:
         return Verdict(Decision.RETRY, reason=str(failure))
     if isinstance(failure, ObjectChanged):
         return Verdict(Decision.FAIL, BlobChangedError("the object changed while it was transferred; try again"))
+    if isinstance(failure, Corrupted):
+        return _corrupted(failure)
     if isinstance(failure, BadReply):
         return Verdict(Decision.FAIL, reason=f"the service broke the protocol: {failure}")
     if isinstance(failure, BlobError):
@@ -87,12 +96,7 @@ def _judge_service(failure: ServiceFailure, bucket: str) -> Verdict:
     if code in _THROTTLED_CODES or status in _THROTTLED_STATUSES:
         return Verdict(Decision.THROTTLED, reason=str(failure))
     if code in _CORRUPTED_CODES:
-        return Verdict(
-            Decision.RETRY,
-            IntegrityError(
-                f"the bytes that arrived are not those that were sent, and sending again didn't help: {failure}"
-            ),
-        )
+        return _corrupted(failure)
     # The reply to a HEAD has no body to say which 403 it is.
     if code in SKEW_CODES or (status == 403 and code == "403" and abs(skew_seconds(failure) or 0.0) > MAX_SKEW_SECONDS):
         return Verdict(Decision.FAIL, _skew_error(failure))
@@ -131,6 +135,15 @@ def _judge_service(failure: ServiceFailure, bucket: str) -> Verdict:
             ),
         )
     return Verdict(Decision.FAIL, TransferError(f"{failure}; trying again can't help"))
+
+
+def _corrupted(failure: RequestFailure) -> Verdict:
+    return Verdict(
+        Decision.RETRY,
+        IntegrityError(
+            f"the bytes that arrived are not those that were sent, and sending again didn't help: {failure}"
+        ),
+    )
 
 
 def skew_seconds(failure: ServiceFailure) -> float | None:

@@ -27,7 +27,7 @@ from asyncblob.files.directory import naming
 from asyncblob.files.source import Source
 from asyncblob.s3.context import StoreContext
 from asyncblob.s3.dataplane import FileSlice, SendReply
-from asyncblob.s3.failures import ChecksumRefused, FileFailure, ServiceFailure, UploadConflict
+from asyncblob.s3.failures import ChecksumRefused, Corrupted, FileFailure, ServiceFailure, UploadConflict
 from asyncblob.s3.file_work import digest_slice
 from asyncblob.s3.multipart import ListedPart, UploadGone, abort_or_log, list_parts
 from asyncblob.s3.requests import Tally
@@ -37,7 +37,7 @@ __all__ = ["Earlier", "Resuming"]
 
 _log = logging.getLogger("asyncblob.s3")
 
-_ENDS_IT = (BlobChangedError, BucketNotFoundError, ChecksumRefused, IntegrityError, UploadConflict)
+_ENDS_IT = (BlobChangedError, BucketNotFoundError, ChecksumRefused, Corrupted, IntegrityError, UploadConflict)
 """After these there is nothing to go on with: the file or the object is another one, or what is there is wrong."""
 
 

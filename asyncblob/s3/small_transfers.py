@@ -12,7 +12,7 @@ from asyncblob.s3.context import StoreContext
 from asyncblob.s3.download import CHECKSUM_REFUSALS, DownloadResult
 from asyncblob.s3.failures import ServiceFailure
 from asyncblob.s3.requests import Tally
-from asyncblob.s3.small import SMALL_FILE_BYTES, NotSimple, SmallObjects
+from asyncblob.s3.small import SMALL_FILE_BYTES, NotSimple, SmallObjects, SmallUpload
 from asyncblob.s3.upload import UploadResult
 
 __all__ = ["SmallTransfers"]
@@ -40,16 +40,19 @@ class SmallTransfers:
         checksums = self._context.checksums
 
         async def put(with_crc: bool) -> tuple[int, UploadResult]:
-            sent = await self._within_budget(
+            async def attempt() -> tuple[SmallUpload, bool]:
+                sent = await self._small.put(path, key, with_crc=with_crc)
+                return sent, checksums.check_echo(sent.reply.crc, sent.reply.crc_echo)
+
+            sent, checked = await self._within_budget(
                 lambda: self._context.requests.send(
-                    lambda: self._small.put(path, key, with_crc=with_crc),
+                    attempt,
                     tally=self._tally,
                     special=checksums.refusal(with_crc),
                     path=path,
                 )
             )
             reply = sent.reply
-            checked = checksums.check_echo(reply.crc, reply.crc_echo)
             return sent.size, UploadResult(
                 etag=reply.etag,
                 request_id=reply.request_id,

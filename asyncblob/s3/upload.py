@@ -15,14 +15,14 @@ from asyncblob.engine.plan import Part, Plan
 from asyncblob.engine.progress import ProgressMeter
 from asyncblob.engine.retry import Decision, Verdict
 from asyncblob.engine.scheduler import run_parts
-from asyncblob.errors import BlobError, TransferError
+from asyncblob.errors import BlobError, IntegrityError, TransferError
 from asyncblob.files.source import Source
 from asyncblob.s3 import crc
 from asyncblob.s3.connection import COMPLETE_PATIENCE
 from asyncblob.s3.context import StoreContext
 from asyncblob.s3.dataplane import DataPlane, FileSlice, SendReply
 from asyncblob.s3.documents import complete_multipart_upload, parts_document
-from asyncblob.s3.failures import BadReply, ChecksumRefused, ServiceFailure, UploadConflict
+from asyncblob.s3.failures import BadReply, ChecksumRefused, Corrupted, ServiceFailure, UploadConflict
 from asyncblob.s3.multipart import abort_or_log
 from asyncblob.s3.requests import Tally
 from asyncblob.s3.resuming import Resuming
@@ -37,6 +37,9 @@ _log = logging.getLogger("asyncblob.s3")
 
 _RESTARTS = 3
 """How often an upload starts again from its creation after a conflict (409)."""
+
+_INTEGRITY_ATTEMPTS = 2
+"""How often a multipart upload is made that turns out at its end to be of other bytes than were sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,32 +92,44 @@ class Upload:
         """
         if not self._plan.is_multipart:
             return await self._checksums.upload(self._put)
-        for restart in range(_RESTARTS + 1):
+        conflicts = mismatches = 0
+        while True:
             try:
                 return await self._resume_or_begin()
             except UploadConflict as conflict:
-                if restart == _RESTARTS:
+                conflicts += 1
+                if conflicts > _RESTARTS:
                     raise TransferError(
-                        f"another writer of this key came in between {_RESTARTS + 1} times ({conflict}); try later",
-                        attempts=_RESTARTS + 1,
+                        f"another writer of this key came in between {conflicts} times ({conflict}); try later",
+                        attempts=conflicts,
                     ) from conflict
+            except Corrupted as corrupted:
+                mismatches += 1
+                if mismatches == _INTEGRITY_ATTEMPTS:
+                    raise IntegrityError(
+                        "the parts that arrived are not the file that was sent, and sending it again didn't help: "
+                        f"{corrupted}"
+                    ) from corrupted
             self._tally.retries += 1
-        raise AssertionError("unreachable")
 
     async def _put(self, with_crc: bool) -> UploadResult:
         self._meter.restart()
         size = self._plan.size
         piece = FileSlice(self._source.fd, 0, size, before_last=self._source.check_unchanged)
         meter = self._meter.start_part()
+
+        async def attempt() -> tuple[SendReply, bool]:
+            reply = await self._plane.put_object(self._key, piece, meter=meter, with_crc=with_crc)
+            return reply, self._checksums.check_echo(reply.crc, reply.crc_echo)
+
         with self._context.budget.share(concurrency=1) as share:
             await share.acquire(self._plane.part_memory_bytes)
-            reply = await self._requests.send(
-                lambda: self._plane.put_object(self._key, piece, meter=meter, with_crc=with_crc),
+            reply, checked = await self._requests.send(
+                attempt,
                 tally=self._tally,
                 special=self._checksums.refusal(with_crc),
                 path=self._source.path,
             )
-        checked = self._checksums.check_echo(reply.crc, reply.crc_echo)
         self._meter.complete_part(meter, size)
         self._meter.finish(size)
         return UploadResult(reply.etag, reply.request_id, crc.text(reply.crc if checked else None), 0, 0)
@@ -188,17 +203,22 @@ class Upload:
         async def send(part: Part) -> None:
             meter = self._meter.start_part()
             piece = FileSlice(self._source.fd, part.offset, part.length)
+
+            async def attempt() -> SendReply:
+                reply = await self._plane.upload_part(
+                    self._key, upload_id, part.number, piece, meter=meter, with_crc=with_crc
+                )
+                self._checksums.check_echo(reply.crc, reply.crc_echo)
+                return reply
+
             reply = earlier.get(part.number)
             if reply is None or resuming is None or not await resuming.is_same(reply, piece):
                 reply = await self._requests.send(
-                    lambda: self._plane.upload_part(
-                        self._key, upload_id, part.number, piece, meter=meter, with_crc=with_crc
-                    ),
+                    attempt,
                     tally=self._tally,
                     special=self._checksums.refusal(with_crc),
                     path=self._source.path,
                 )
-                self._checksums.check_echo(reply.crc, reply.crc_echo)
                 if resuming is not None:
                     await resuming.sent(part.number, reply, piece)
             replies[part.number] = reply
@@ -299,6 +319,9 @@ class Upload:
             if isinstance(failure, ServiceFailure):
                 if failure.status == 409 and failure.code == "ConditionalRequestConflict":
                     raise UploadConflict(str(failure)) from failure
+                if failure.code == "BadDigest" and whole is not None:
+                    # The parts are not those that were sent: repeating this request makes them no better.
+                    raise Corrupted(str(failure)) from failure
                 if failure.code == "NoSuchUpload":
                     return Verdict(
                         Decision.FAIL,

@@ -131,6 +131,10 @@ class AiobotocoreClient(LoopClient):
             "checksum": checksum if self.settings.checksum else "none",
         }
 
+    def time_outs(self) -> str:
+        seconds = self._client.meta.config.read_timeout
+        return f"{seconds} s of silence; its defaults, with which it tries no body again"
+
     def close(self) -> None:
         self.runner.run(self._client.__aexit__(None, None, None))
         self.runner.close()

@@ -63,6 +63,10 @@ class Client(abc.ABC):
         """Delete what `upload_locally` has stored."""
         raise NotImplementedError
 
+    def time_outs(self) -> str:
+        """When it gives a connection up, and how often it tries again, in words; its own defaults."""
+        raise NotImplementedError
+
     def usage(self) -> Usage:
         """What the client has used so far: this process, unless it is a program of its own."""
         return own_usage()

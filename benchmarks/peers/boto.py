@@ -74,6 +74,10 @@ class DefaultBoto3Client(Client):
             "checksum": "crc32" if is_upwards(scenario) else "none",
         }
 
+    def time_outs(self) -> str:
+        config = self._client.meta.config
+        return f"{config.read_timeout} s of silence, {self._transfer.num_download_attempts} attempts; its defaults"
+
     def close(self) -> None:
         self._client.close()
 

@@ -90,6 +90,10 @@ class CrtClient(Client):
             "checksum": checksum if self._checksum else "none",
         }
 
+    def time_outs(self) -> str:
+        # https://github.com/awslabs/aws-c-s3/blob/main/source/s3_client.c, its default monitoring options
+        return "30 s under 1 B/s, 5 attempts again; its defaults"
+
     def close(self) -> None:
         shut_down = self._client.shutdown_event
         self._client = None

@@ -90,6 +90,9 @@ class S3fsClient(LoopClient):
             "checksum": "crc32" if is_upwards(scenario) and self.settings.checksum else "none",
         }
 
+    def time_outs(self) -> str:
+        return f"{self._fs.read_timeout} s of silence, {self._fs.retries} attempts, but not of a body's; its defaults"
+
     def close(self) -> None:
         self.runner.run(self._session.close())
         self.runner.close()

@@ -18,6 +18,8 @@ __all__ = ["MinioClient"]
 
 _MOST_CONNECTIONS = 256
 _LEAST_PART_BYTES = 5 * MIB
+_TIME_OUT_SECONDS = 300.0
+_RETRIES = 5
 
 
 class MinioClient(Client):
@@ -46,7 +48,13 @@ class MinioClient(Client):
                 if self.target.profile
                 else [EnvAWSProvider(), AWSConfigProvider(), IamAwsProvider()]
             ),
-            http_client=urllib3.PoolManager(maxsize=max(self.settings.concurrency, _MOST_CONNECTIONS), **trust),
+            http_client=urllib3.PoolManager(
+                maxsize=max(self.settings.concurrency, _MOST_CONNECTIONS),
+                # As the client that it makes by itself has them, which this one only enlarges.
+                timeout=urllib3.Timeout(connect=_TIME_OUT_SECONDS, read=_TIME_OUT_SECONDS),
+                retries=urllib3.Retry(total=_RETRIES, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),
+                **trust,
+            ),
         )
 
     def upload(self, path: str, key: str) -> None:
@@ -90,6 +98,9 @@ class MinioClient(Client):
             "payload": "unsigned" if self.target.is_encrypted or not is_up else "signed, it can't otherwise",
             "checksum": hashed if is_up else "none",
         }
+
+    def time_outs(self) -> str:
+        return f"{_TIME_OUT_SECONDS:g} s of silence, {_RETRIES} attempts again, but not of bodies; its defaults"
 
     def close(self) -> None:
         pass

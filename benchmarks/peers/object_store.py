@@ -127,6 +127,10 @@ class ObstoreClient(LoopClient):
             "checksum": "crc64nvme" if self._checksum and is_up else "none",
         }
 
+    def time_outs(self) -> str:
+        # https://docs.rs/object_store/latest/object_store/struct.RetryConfig.html
+        return "30 s for a request as a whole, 10 attempts again within 180 s; its defaults"
+
     def close(self) -> None:
         self.runner.close()
 

@@ -127,6 +127,9 @@ class S5cmdClient(ProgramClient):
             "checksum": "md5, it can't otherwise" if is_up else "none",
         }
 
+    def time_outs(self) -> str:
+        return "none for what is connected, 10 attempts again; its defaults"
+
     def _url(self, key: str) -> str:
         return f"s3://{self.target.bucket}/{self.target.key(key)}"
 
@@ -204,6 +207,10 @@ class RcloneClient(ProgramClient):
             else "unsigned",
             "checksum": "md5, it can't otherwise" if is_up else "none",
         }
+
+    def time_outs(self) -> str:
+        # https://rclone.org/docs/#timeout-duration
+        return "5 minutes of silence, 10 attempts of a part; its defaults"
 
     def _remote(self, key: str) -> str:
         return f"bench:{self.target.bucket}/{self.target.key(key)}"

@@ -68,6 +68,13 @@ class S3BlobClient(LoopClient):
             "checksum": checksum,
         }
 
+    def time_outs(self) -> str:
+        options = self._store.options
+        return (
+            f"{options.first_byte_timeout:g} s for a reply's first byte, {options.silence_timeout:g} s of silence, "
+            f"{options.max_attempts} attempts; what is slow at the end is raced"
+        )
+
     def close(self) -> None:
         self.runner.run(self._store.aclose())
         self.runner.close()

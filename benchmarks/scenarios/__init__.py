@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from benchmarks.scenarios.bad_link import BadLink
 from benchmarks.scenarios.base import Scenario
 from benchmarks.scenarios.local_file import LocalUpload
 from benchmarks.scenarios.loop_lag import DownloadLag, UploadLag
@@ -27,6 +28,7 @@ SCENARIOS: dict[str, Scenario] = {
         UploadMemory(),
         DownloadMemory(),
         LocalUpload(),
+        BadLink(),
     )
 }
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from benchmarks.model import MIB, Settings
+from benchmarks.model import MIB, Sample, Settings, Target
 
 if TYPE_CHECKING:
     from benchmarks.peers.base import Client
     from benchmarks.stopwatch import Stopwatch
     from benchmarks.workbench import Sizes, Workbench
 
-__all__ = ["Outcome", "Scenario", "mib"]
+__all__ = ["Outcome", "Scenario", "Start", "mib"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +23,31 @@ class Outcome:
     Attributes:
         bytes_moved: Bytes of content that were moved in the timed part.
         extra: What only this scenario measures, by a metric's name.
+        told: What else the client was told, or does by itself, that matters in this scenario only.
     """
 
     bytes_moved: int
     extra: dict[str, float] = field(default_factory=dict)
+    told: dict[str, str] = field(default_factory=dict)
+
+
+class Start(Protocol):
+    """Does a run in a fresh process."""
+
+    def __call__(
+        self, arguments: dict[str, str], *, target: Target | None = None, limit_seconds: float | None = None
+    ) -> Sample:
+        """Do a run.
+
+        Args:
+            arguments: What the child is told.
+            target: Where the bucket is for this run; None = where it is for all.
+            limit_seconds: When it is ended; None = after a time that no run takes.
+
+        Raises:
+            RunError: It failed.
+            RunLimitError: It did not end in its time.
+        """
 
 
 def mib(size_bytes: int) -> str:
@@ -45,6 +66,7 @@ class Scenario(abc.ABC):
         group: What the command line calls it together with others; ``""`` = nothing.
         peers: Those that take part, ours first; none: S3Blob and those that the command line names.
         needs_server: Whether it has to do with a server.
+        needs_link: Whether it puts a link of ours before the server.
     """
 
     name: ClassVar[str]
@@ -54,6 +76,7 @@ class Scenario(abc.ABC):
     group: ClassVar[str] = ""
     peers: ClassVar[tuple[str, ...]] = ()
     needs_server: ClassVar[bool] = True
+    needs_link: ClassVar[bool] = False
 
     @abc.abstractmethod
     def size(self, sizes: Sizes) -> str:
@@ -70,6 +93,13 @@ class Scenario(abc.ABC):
     @abc.abstractmethod
     def arguments(self, bench: Workbench, run_name: str) -> dict[str, str]:
         """Before each run: what the child is told. `run_name` is no other run's, and fit for keys and file names."""
+
+    def sample(self, bench: Workbench, run_name: str, number: int, start: Start) -> Sample:
+        """One run of one peer, checked, in the round of that number."""
+        arguments = self.arguments(bench, run_name)
+        sample = start(arguments)
+        self.check(bench, arguments)
+        return sample
 
     @abc.abstractmethod
     def run(self, client: Client, arguments: dict[str, str], stopwatch: Stopwatch) -> Outcome:

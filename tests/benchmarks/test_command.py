@@ -103,7 +103,9 @@ def test_a_client_that_fails_ends_the_run_with_its_error(
 
 def test_every_scenario_runs_on_the_server_that_does_nothing(tmp_path: Path) -> None:
     """With the metrics that it says it has, and nothing is left behind."""
-    results = smoke(tmp_path, "all", "--warm-up-rounds", "0", "--peers", "")
+    # Of so few connections none stalls then; another test is of those that do.
+    calm = ["--link-stalls-every", "1000"]
+    results = smoke(tmp_path, "all", "--warm-up-rounds", "0", "--peers", "", *calm)
     comparisons = {each["scenario"]: each for each in results["comparisons"]}
     assert comparisons.keys() == SCENARIOS.keys()
     for name, comparison in comparisons.items():
@@ -111,7 +113,7 @@ def test_every_scenario_runs_on_the_server_that_does_nothing(tmp_path: Path) -> 
         assert [row["peer"] for row in comparison["rows"]] == list(peers)
         for row in comparison["rows"]:
             assert row["summary"].keys() == set(SCENARIOS[name].metrics)
-            assert all(spread["median"] > 0 for spread in row["summary"].values())
+            assert all(spread["median"] > 0 for name, spread in row["summary"].items() if name != "stalled")
     for name in ("small-put", "small-get"):
         assert comparisons[name]["rows"][0]["samples"][0]["extra"] == {"objects": 20}
     assert [name for name in os.listdir(tmp_path) if "asyncblob" in name] == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
 import time
 
 import pytest
@@ -62,6 +63,17 @@ def test_the_ratio_is_of_runs_of_the_same_round_and_not_of_medians() -> None:
 def test_a_ratio_over_one_is_better_for_what_should_be_little_too() -> None:
     ours, theirs = [sample(1, 1.0, cpu=1.0)], [sample(1, 1.0, cpu=4.0)]
     assert paired_ratio(ours, theirs, METRICS["cpu"]).median == 4.0
+
+
+def test_one_that_failed_is_infinitely_worse_and_two_that_failed_are_equal() -> None:
+    def samples(*failed: bool) -> list[Sample]:
+        return [dataclasses.replace(sample(number, 4.0), has_failed=each) for number, each in enumerate(failed)]
+
+    ours, theirs = samples(False, False, True, True), samples(False, True, True, False)
+    ratios = [
+        paired_ratio([first], [second], METRICS["disturbed"]).median for first, second in zip(ours, theirs, strict=True)
+    ]
+    assert ratios == [1.0, math.inf, 1.0, 0.0]
 
 
 def test_without_a_common_round_there_is_no_ratio() -> None:

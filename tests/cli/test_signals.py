@@ -81,7 +81,7 @@ def test_failure_of_the_cleanup(scene: Path, source: Path) -> None:
         code, out, err = program.finish()
     assert (code, out) == (143, "")
     assert err.splitlines() == [
-        f"asyncblob: error: {str(scene / 'temporary')!r}: Input/output error",
+        f"asyncblob: error: {str(scene / 'temporary')!r}: Input/output error; check the disk",
         "asyncblob: upload interrupted by SIGTERM",
     ]
 

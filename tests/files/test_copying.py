@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from asyncblob.engine.progress import PartMeter
 from asyncblob.errors import BlobChangedError
 from asyncblob.files import copying, operations
-from asyncblob.files.copying import copy_file, hash_file
+from asyncblob.files.copying import File, copy_file, hash_file
 from tests.files.seam import Seam
 
 assert sys.platform != "win32"  # where conftest.py leaves these tests out
@@ -39,8 +39,8 @@ class Pair:
 
     def copy(self, *, digest: bool = True, size: int | None = None) -> str:
         return copy_file(
-            self.source,
-            self.target,
+            File(self.source, "source"),
+            File(self.target, "target"),
             len(self.content) if size is None else size,
             digest=digest,
             check=lambda: None,
@@ -189,7 +189,7 @@ def test_check_stops_both_threads(tmp_path: Path, when: int) -> None:
                 raise _Stop
 
     with pytest.raises(_Stop):
-        copy_file(pair.source, pair.target, 2 * MIB, digest=True, check=check, meter=pair.meter)
+        copy_file(File(pair.source, ""), File(pair.target, ""), 2 * MIB, digest=True, check=check, meter=pair.meter)
     pair.close()
 
 

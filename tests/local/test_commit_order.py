@@ -117,6 +117,28 @@ async def test_delete(durable: LocalFileBlob, seam: Seam, old: Source) -> None:
     ]
 
 
+async def test_directory_that_somebody_else_has_just_made(
+    durable: LocalFileBlob, seam: Seam, root: Path, tmp_path: Path, old: Source
+) -> None:
+    """It is synced as if it were ours: who made it may not have come to that yet."""
+
+    def be_quicker(step: object) -> None:
+        if str(step).startswith("make_directory "):
+            (root if str(step).endswith(" a") else tmp_path).joinpath(str(step).split(" ")[1]).mkdir()
+
+    seam.before_each(be_quicker)
+    await durable.upload(old.path, "a/key")
+    assert seam.order(*SYNCS)[:2] == ["make_directory a", "sync_directory store/"]
+    seam.clear()
+    seam.before_each(be_quicker)
+    await durable.download("a/key", tmp_path / "out" / "dest")
+    assert seam.order("make_directory", "sync_directory") == [
+        "make_directory out",
+        "sync_directory out/",
+        f"sync_directory {tmp_path.name}/",
+    ]
+
+
 async def test_opening_syncs_the_directories_that_it_makes(tmp_path: Path, seam: Seam) -> None:
     """The root's name is on the disk, too."""
     async with LocalFileBlob.open(f"file://{tmp_path}/a/b"):

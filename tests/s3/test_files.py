@@ -11,6 +11,7 @@ import pytest
 
 from asyncblob import errors
 from asyncblob.files.source import Source
+from tests.files.seam import install
 from tests.s3.conftest import MIB, PART, THREE_PARTS, MakeFile, OpenStore
 from tests.s3.faults import on_reading, on_writing
 from tests.support.fault_server import FaultServer
@@ -67,6 +68,29 @@ async def test_a_destination_that_cannot_be_written_is_named(
     assert not isinstance(caught.value, errors.BlobError)
     assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(destination))
     assert not destination.exists()
+    assert temp_files(tmp_path) == []
+
+
+@pytest.mark.parametrize(("step", "published"), [("sync_file", False), ("sync_directory", True)])
+async def test_a_sync_that_fails_is_the_systems_own_error(
+    fault_server: FaultServer,
+    open_at: OpenStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    published: bool,
+) -> None:
+    """EIO of an fsync is final: the old file stays, unless it was only the directory's that failed."""
+    await fault_server.put("k", b"new")
+    (tmp_path / "out").write_bytes(b"old")
+    seam = install(monkeypatch)
+    seam.fail(step, lambda: OSError(errno.EIO, os.strerror(errno.EIO)))
+    async with no_leaks(fault_server), open_at(fault_server, fsync=True) as store:
+        with pytest.raises(OSError, match="out") as caught:
+            await store.download("k", tmp_path / "out")
+    assert (caught.value.errno, caught.value.filename) == (errno.EIO, str(tmp_path / "out"))
+    assert len(seam.order("sync_file", "sync_directory")) == (2 if published else 1)
+    assert (tmp_path / "out").read_bytes() == (b"new" if published else b"old")
     assert temp_files(tmp_path) == []
 
 

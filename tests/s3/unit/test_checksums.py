@@ -8,9 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from asyncblob.engine.retry import Verdict
-from asyncblob.errors import IntegrityError
 from asyncblob.s3.checksums import ChecksumPolicy
-from asyncblob.s3.failures import ChecksumRefused, ConnectionFailure, ServiceFailure
+from asyncblob.s3.failures import ChecksumRefused, ConnectionFailure, Corrupted, ServiceFailure
 
 REFUSAL = ServiceFailure(501, "NotImplemented", "A header you provided implies functionality that is not implemented")
 
@@ -138,9 +137,9 @@ def test_an_echo_is_compared_where_there_is_one(sent: int | None, echo: int | No
     assert make().check_echo(sent, echo) is checked
 
 
-def test_another_echo_is_an_integrity_error() -> None:
+def test_another_echo_is_a_failure() -> None:
     """The service received other bytes: both checksums are in the error."""
-    with pytest.raises(IntegrityError) as caught:
+    with pytest.raises(Corrupted) as caught:
         make().check_echo(0xAE8B14860A799888, 0)
     assert "rosUhgp5mIg=" in str(caught.value)
     assert "AAAAAAAAAAA=" in str(caught.value)

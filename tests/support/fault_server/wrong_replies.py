@@ -139,14 +139,16 @@ class ErrorIn200(Fault):
 
 @dataclasses.dataclass(eq=False)
 class Corrupt(Fault):
-    """One byte is flipped, of the reply's body, or of the request's body before its checksum is looked at.
+    """One bit is flipped, of the reply's body, or of the request's body before its checksum is looked at.
 
     Attributes:
-        offset: Which; negative: from the end; beyond the end: none.
+        offset: In which byte; negative: from the end; beyond the end: none.
+        bit: Which of that byte, from 0, the lowest, to 7.
     """
 
     offset: int = 0
     of: Literal["response", "request"] = "response"
+    bit: int = 0
 
     def change_request(self, body: bytearray) -> None:
         if self.of == "request":
@@ -161,7 +163,7 @@ class Corrupt(Fault):
 
     def _flip(self, body: bytearray) -> None:
         if -len(body) <= self.offset < len(body):
-            body[self.offset] ^= 0x01
+            body[self.offset] ^= 1 << self.bit
 
 
 @dataclasses.dataclass(eq=False)
