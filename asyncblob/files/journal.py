@@ -160,7 +160,7 @@ class Journal:
         _log.warning("can't write the journal %r: %s; what is moved from now on will be moved again", self.path, error)
 
 
-def open_own(directory: Directory, name: str, *, create: bool) -> int | None:
+def open_own(directory: Directory, name: str, *, create: bool, mode: int = _MODE) -> int | None:
     """Open and lock a file of a fixed name that is nobody's but ours; what else has that name is removed.
 
     Returns:
@@ -178,7 +178,7 @@ def open_own(directory: Directory, name: str, *, create: bool) -> int | None:
             if not create:
                 return None
             try:
-                fd, made = operations.open_new(directory, name, _MODE), True
+                fd, made = operations.open_new(directory, name, mode), True
             except FileExistsError:
                 continue
         except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -23,6 +24,7 @@ from asyncblob.s3.connection import Connection
 from asyncblob.s3.context import SizeHint, StoreContext
 from asyncblob.s3.download import Download, DownloadResult
 from asyncblob.s3.failures import BadReply, ServiceFailure
+from asyncblob.s3.ledger import Ledger
 from asyncblob.s3.options import Options
 from asyncblob.s3.plain import PlainDataPlane
 from asyncblob.s3.planes import Planes
@@ -225,11 +227,18 @@ class S3Blob(Blob):
     async def download(
         self, key: str, dest_path: StrPath, *, progress: ProgressCallback | None = None, resume: bool = False
     ) -> TransferInfo:
-        """Download an object in parallel ranges, all of one version of it. It begins anew with `resume`, too.
+        """Download an object in parallel ranges, all of one version of it.
 
         See `Blob.download`. An object that changes meanwhile is fetched again from the beginning, a few times.
 
+        With `resume` the bytes that were fetched and a journal stay beside the destination, under names that begin with
+        ``.asyncblob-``, if the download is broken off by a failure, a cancellation or the end of the process. The next
+        call with `resume`, the same key and the same destination fetches only what is missing, or what the file has no
+        more; if the object is another one by then, all of it. What nobody goes on with is removed a week later by the
+        next writer in that directory. An object of one part needs, and leaves, nothing.
+
         Raises:
+            TransferInProgressError: Another download with `resume` fetches to this destination.
             BlobNotFoundError: There is no such object.
             BucketNotFoundError: There is no such bucket.
             AccessDeniedError: The service refuses it, which S3 also says of a missing key if the bucket may not be
@@ -245,16 +254,34 @@ class S3Blob(Blob):
             name = s3_key(self.options.prefix, key)
             context = self._context
             tally = Tally()
-            if progress is None and context.planes.small is not None and context.sizes.small and not self.options.fsync:
-                with contextlib.suppress(NotSimple):
-                    small = SmallTransfers(context, context.planes.small, tally)
-                    found = await small.download(name, path)
-                    return _info(stopwatch, found.size, found, tally)
-            meter = ProgressMeter(progress, key)
-            plane = await context.choose_plane(tally)
-            result = await meter.reporting(Download(context, plane, name, path, meter, tally).run)
-            context.sizes.small = not result.part_count
-            return _info(stopwatch, result.size, result, tally)
+            if not resume:
+                return _info(stopwatch, *await self._download(path, name, key, progress, tally, None), tally)
+            ledger = Ledger(self.options, name, path)
+            try:
+                result = await self._download(path, name, key, progress, tally, ledger)
+            except BaseException as error:
+                await context.clean_up_in_thread(partial(ledger.close, error))
+                if ledger.note:
+                    error.add_note(ledger.note)
+                raise
+            await context.clean_up_in_thread(partial(ledger.close, None))
+            return _info(stopwatch, *result, tally)
+
+    async def _download(
+        self, path: str, name: str, key: str, progress: ProgressCallback | None, tally: Tally, ledger: Ledger | None
+    ) -> tuple[int, DownloadResult]:
+        context = self._context
+        broken_off = ledger is not None and await context.in_thread(ledger.look)
+        is_small = context.sizes.small and not self.options.fsync and not broken_off
+        if progress is None and context.planes.small is not None and is_small:
+            with contextlib.suppress(NotSimple):
+                found = await SmallTransfers(context, context.planes.small, tally).download(name, path)
+                return found.size, found
+        meter = ProgressMeter(progress, key)
+        plane = await context.choose_plane(tally)
+        result = await meter.reporting(Download(context, plane, name, path, meter, tally, ledger).run)
+        context.sizes.small = not result.part_count
+        return result.size, result
 
     async def stat(self, key: str) -> BlobStat:
         """Look an object up with a HEAD.
