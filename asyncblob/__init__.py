@@ -20,6 +20,7 @@ from asyncblob.errors import (
     InvalidURLError,
     StoreClosedError,
     TransferError,
+    TransferInProgressError,
     UnsupportedOperationError,
     UnsupportedStoreError,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "StoreClosedError",
     "StoreType",
     "TransferError",
+    "TransferInProgressError",
     "TransferInfo",
     "UnsupportedOperationError",
     "UnsupportedStoreError",

@@ -141,12 +141,14 @@ class Blob(abc.ABC):
 
     Every transfer is whole or nothing: its destination shows the old content or the new content, never a part.
     A cancelled call raises `asyncio.CancelledError` after everything that it had begun has ended and its temporary
-    files, child processes and multipart uploads are gone. An upload whose commit was already under way when it was
-    cancelled may or may not be visible.
+    files, child processes and multipart uploads are gone, but for what ``resume=True`` asks to keep. An upload whose
+    commit was already under way when it was cancelled may or may not be visible.
     """
 
     @abc.abstractmethod
-    async def upload(self, file_path: StrPath, key: str, *, progress: ProgressCallback | None = None) -> TransferInfo:
+    async def upload(
+        self, file_path: StrPath, key: str, *, progress: ProgressCallback | None = None, resume: bool = False
+    ) -> TransferInfo:
         """Upload a regular file and publish it under a key, replacing what is there.
 
         Args:
@@ -154,8 +156,12 @@ class Blob(abc.ABC):
             key: The name of the blob in this store.
             progress: Called on the event loop at most ten times a second, and once when all bytes have been sent. An
                 exception that it raises cancels the transfer and reaches the caller.
+            resume: Whether to go on where an earlier upload with `resume` was broken off, even by ``kill -9``, and to
+                keep what was sent if this one is; a note of the error then says so. The result is verified as a whole
+                either way. A backend that can't go on begins anew; it keeps nothing.
 
         Raises:
+            TransferInProgressError: Another task or process is at work with what is to be resumed.
             InvalidKeyError: The key breaks the backend's rules.
             InvalidPathError: The path is empty, holds NUL, or is no regular file.
             BlobChangedError: The file changed while it was read.
@@ -165,15 +171,19 @@ class Blob(abc.ABC):
         """
 
     @abc.abstractmethod
-    async def download(self, key: str, dest_path: StrPath, *, progress: ProgressCallback | None = None) -> TransferInfo:
+    async def download(
+        self, key: str, dest_path: StrPath, *, progress: ProgressCallback | None = None, resume: bool = False
+    ) -> TransferInfo:
         """Download a blob to a file, replacing it as a whole. Its missing parent directories are made.
 
         Args:
             key: The name of the blob in this store.
             dest_path: Where the file goes. A symlink is followed.
             progress: As for `upload`.
+            resume: As for `upload`.
 
         Raises:
+            TransferInProgressError: As for `upload`.
             BlobNotFoundError: There is no such blob.
             InvalidKeyError: The key breaks the backend's rules.
             InvalidPathError: The path is empty or holds NUL.

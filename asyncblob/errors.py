@@ -17,6 +17,7 @@
      ├── CommandError
      │    └── CommandNotFoundError
      ├── StoreClosedError
+     ├── TransferInProgressError
      └── TransferError
 
 What the operating system says of the caller's own paths (a missing source, a full disk, no permission) is no
@@ -50,6 +51,7 @@ __all__ = [
     "InvalidURLError",
     "StoreClosedError",
     "TransferError",
+    "TransferInProgressError",
     "UnsupportedOperationError",
     "UnsupportedStoreError",
 ]
@@ -189,6 +191,10 @@ class CommandNotFoundError(CommandError):
 
 class StoreClosedError(BlobError):
     """The store was closed before the call, or while it ran."""
+
+
+class TransferInProgressError(BlobError):
+    """Another task or process of this machine is at work with what is to be resumed, or ended."""
 
 
 class TransferError(BlobError):

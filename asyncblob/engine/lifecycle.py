@@ -134,7 +134,8 @@ class Operation:
             and self.task.uncancel() <= self._cancelling
             and isinstance(exc, asyncio.CancelledError)
         ):
-            raise self._closed_error("it was closed while this ran; nothing was left behind") from exc
+            left = "; ".join(getattr(exc, "__notes__", ())) or "nothing was left behind"
+            raise self._closed_error(f"it was closed while this ran; {left}") from exc
         if isinstance(exc, BlobError):
             exc.with_context(operation=self._name, key=self._key, store=self._lifecycle.store)
 

@@ -56,6 +56,11 @@ class ProgressMeter:
         self._complete_bytes += size_bytes
         self.parts_done += 1
 
+    def skip(self, parts: int, size_bytes: int) -> None:
+        """So many parts, of so many bytes together, were done in an earlier transfer."""
+        self._complete_bytes += size_bytes
+        self.parts_done += parts
+
     def restart(self) -> None:
         """Everything starts anew. The report stays where it is until that is caught up."""
         self._complete_bytes = 0

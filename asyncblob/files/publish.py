@@ -217,6 +217,12 @@ class PendingFile:
         self._close_file()
         self._close_directory()
 
+    def keep(self) -> bool:
+        """Close the file and leave it as it is, under its temporary name; tell whether it still was there."""
+        name, self._name = self._name, ""
+        self.discard()
+        return bool(name)
+
     def __enter__(self) -> Self:
         return self
 

@@ -3,7 +3,7 @@
 An orphan is recognised by three things together:
 
 - its **name**: `INTERNAL_PREFIX`, something random, and a suffix of ours; keys can't have such names;
-- its **age**: see `ORPHAN_AGE_SECONDS`;
+- its **age**: see `ORPHAN_AGE_SECONDS`, and `RESUMABLE_ORPHAN_AGE_SECONDS` for what somebody wants to go on with;
 - its **lock**: whoever works on it holds its ``flock``, which the kernel releases when a process dies.
 
 A sweeper takes the lock and then looks whether the name still is the file that it locked, before it removes it; a
@@ -26,12 +26,23 @@ from asyncblob.files.directory import Directory
 from asyncblob.files.operations import LockState
 from asyncblob.keys import INTERNAL_PREFIX
 
-__all__ = ["LOCK_SUFFIX", "ORPHAN_AGE_SECONDS", "TEMPORARY_SUFFIX", "UNLOCKABLE_ORPHAN_AGE_SECONDS", "sweep"]
+__all__ = [
+    "JOURNAL_SUFFIX",
+    "LOCK_SUFFIX",
+    "ORPHAN_AGE_SECONDS",
+    "PARTIAL_SUFFIX",
+    "RESUMABLE_ORPHAN_AGE_SECONDS",
+    "TEMPORARY_SUFFIX",
+    "UNLOCKABLE_ORPHAN_AGE_SECONDS",
+    "sweep",
+]
 
 logger = logging.getLogger(__name__)
 
 TEMPORARY_SUFFIX = ".tmp"
 LOCK_SUFFIX = ".lock"
+PARTIAL_SUFFIX = ".partial"
+JOURNAL_SUFFIX = ".journal"
 
 # A writer locks its file microseconds after it made it, and the lock is what protects it from then on. The age only
 # keeps sweepers from getting between those two steps all the time; a minute is more than any scheduler or NFS server
@@ -41,6 +52,16 @@ ORPHAN_AGE_SECONDS = 60
 # Where there are no locks (Windows, some network file systems) only the age tells, and a writer that waits for a slow
 # network doesn't touch its file: a day, as `git gc` and apt allow for their temporary objects.
 UNLOCKABLE_ORPHAN_AGE_SECONDS = 24 * 3600
+
+# A download that is to be resumed: a week, so that what failed on Friday can go on after a long weekend.
+RESUMABLE_ORPHAN_AGE_SECONDS = 7 * 24 * 3600
+
+_ORPHAN_AGES = {
+    TEMPORARY_SUFFIX: ORPHAN_AGE_SECONDS,
+    LOCK_SUFFIX: ORPHAN_AGE_SECONDS,
+    PARTIAL_SUFFIX: RESUMABLE_ORPHAN_AGE_SECONDS,
+    JOURNAL_SUFFIX: RESUMABLE_ORPHAN_AGE_SECONDS,
+}
 
 # Reading a directory costs about 0.3 microseconds an entry. Up to this many that is nothing beside a file's creation;
 # larger directories are swept once in ORPHAN_AGE_SECONDS by each process, or ten thousand downloads into one
@@ -69,19 +90,20 @@ def sweep(directory: Directory, now_ns: int) -> None:
         logger.warning("can't look for orphaned temporary files in %r: %s", directory.path, error)
         return
     for name in names:
-        if name.startswith(INTERNAL_PREFIX) and name.endswith((TEMPORARY_SUFFIX, LOCK_SUFFIX)):
+        orphan_age = _ORPHAN_AGES.get(os.path.splitext(name)[1]) if name.startswith(INTERNAL_PREFIX) else None
+        if orphan_age is not None:
             try:
-                _sweep_one(directory, name, now_ns)
+                _sweep_one(directory, name, now_ns, orphan_age)
             except (FileNotFoundError, PermissionError):
                 pass  # another sweeper was quicker, or it is another user's, who will sweep it
             except OSError as error:
                 logger.warning("can't remove the orphaned %r in %r: %s", name, directory.path, error)
 
 
-def _sweep_one(directory: Directory, name: str, now_ns: int) -> None:
+def _sweep_one(directory: Directory, name: str, now_ns: int, orphan_age_seconds: float) -> None:
     status = directory.stat(name)
     age_seconds = (now_ns - status.st_mtime_ns) / 1e9
-    if age_seconds <= ORPHAN_AGE_SECONDS:
+    if age_seconds <= orphan_age_seconds:
         return
     is_directory = stat.S_ISDIR(status.st_mode)
     if not is_directory and not stat.S_ISREG(status.st_mode):

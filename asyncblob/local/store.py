@@ -88,7 +88,9 @@ class LocalFileBlob(Blob):
         await store._quick(lambda stop: _make_root(location))
         return store
 
-    async def upload(self, file_path: StrPath, key: str, *, progress: ProgressCallback | None = None) -> TransferInfo:
+    async def upload(
+        self, file_path: StrPath, key: str, *, progress: ProgressCallback | None = None, resume: bool = False
+    ) -> TransferInfo:
         """Copy a regular file into the store, hash the copy, and publish it with its metadata.
 
         Its modification time and permission bits are recorded. The file is cloned or copied inside the kernel where
@@ -98,6 +100,7 @@ class LocalFileBlob(Blob):
             file_path: The file. A symlink is followed; a directory, a socket, a FIFO or a device is refused.
             key: The name of the blob.
             progress: As for `Blob.upload`; counts the bytes that were copied and hashed.
+            resume: Makes no difference: a copy that was broken off left nothing to go on with, and begins anew.
 
         Returns:
             What was done; `checksum` is ``"sha256:…"``, and `part_count` and `concurrency` are 0.
@@ -122,7 +125,9 @@ class LocalFileBlob(Blob):
 
             return await self._transfer(run, key, progress)
 
-    async def download(self, key: str, dest_path: StrPath, *, progress: ProgressCallback | None = None) -> TransferInfo:
+    async def download(
+        self, key: str, dest_path: StrPath, *, progress: ProgressCallback | None = None, resume: bool = False
+    ) -> TransferInfo:
         """Copy a blob to a file, check the copy against the recorded digest, and publish it.
 
         The modification time (to the nanosecond) and the permission bits are restored as far as they are recorded and
@@ -133,6 +138,7 @@ class LocalFileBlob(Blob):
             dest_path: Where the file goes. A symlink is followed, missing parent directories are made; they stay if
                 the download fails.
             progress: As for `Blob.download`.
+            resume: Makes no difference, as for `upload`.
 
         Returns:
             What was done; `checksum` is ``"sha256:…"``, or ``""`` if there is no digest (an object of another program)

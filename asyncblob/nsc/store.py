@@ -93,11 +93,14 @@ class NscStore(Blob):
 
         return Opening(open_)
 
-    async def upload(self, file_path: StrPath, key: str, *, progress: ProgressCallback | None = None) -> TransferInfo:
+    async def upload(
+        self, file_path: StrPath, key: str, *, progress: ProgressCallback | None = None, resume: bool = False
+    ) -> TransferInfo:
         """Upload a file as `Blob.upload` describes.
 
         The file is read by ``nsc``, which publishes it when it has all of it. So when the file is found to have
-        changed meanwhile (`BlobChangedError`), a mixture of old and new may be stored; upload it again.
+        changed meanwhile (`BlobChangedError`), a mixture of old and new may be stored; upload it again. `resume` makes
+        no difference, here and in `download`: ``nsc`` begins anew.
         """
         stopwatch = Stopwatch()
         async with self._lifecycle.operation("upload", key):
@@ -108,7 +111,9 @@ class NscStore(Blob):
                 await meter.reporting(partial(self._upload, source, name, meter))
             return stopwatch.info(source.size)
 
-    async def download(self, key: str, dest_path: StrPath, *, progress: ProgressCallback | None = None) -> TransferInfo:
+    async def download(
+        self, key: str, dest_path: StrPath, *, progress: ProgressCallback | None = None, resume: bool = False
+    ) -> TransferInfo:
         """Download a file as `Blob.download` describes.
 
         The length is compared with the one that ``nsc artifact describe`` gives, if it gives one. The file has the

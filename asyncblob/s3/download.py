@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
-from asyncblob.engine.budget import Share, Ticket
+from asyncblob.engine.budget import Share
 from asyncblob.engine.cancellation import task_group
 from asyncblob.engine.hedging import hedged
 from asyncblob.engine.plan import AUTO_CONCURRENCY, MIB, Part, Plan, plan_download
@@ -15,11 +14,14 @@ from asyncblob.engine.progress import PartMeter, ProgressMeter
 from asyncblob.engine.retry import Decision, RetryPolicy, Verdict
 from asyncblob.engine.scheduler import run_parts
 from asyncblob.errors import BlobChangedError, BlobError, IntegrityError, TransferError
+from asyncblob.files.directory import naming
 from asyncblob.files.publish import PendingFile
 from asyncblob.s3 import crc
 from asyncblob.s3.context import StoreContext
-from asyncblob.s3.dataplane import DataPlane, ObjectHead, ObjectReply, StoredChecksum
-from asyncblob.s3.failures import ConnectionFailure, ObjectChanged, RequestFailure, ServiceFailure
+from asyncblob.s3.dataplane import DataPlane, ObjectHead, StoredChecksum
+from asyncblob.s3.failures import ConnectionFailure, FileFailure, ObjectChanged, RequestFailure, ServiceFailure
+from asyncblob.s3.ledger import Kept, Ledger, verified
+from asyncblob.s3.open_reply import OpenReply
 from asyncblob.s3.racing import Racing
 from asyncblob.s3.requests import Tally
 
@@ -62,10 +64,20 @@ class Download:
     The CRCs of the ranges are combined and compared, and then the file is published.
 
     A 412, or another ETag, means that the object changed: everything starts again with the new one.
+
+    With a ledger, the parts that it has are not fetched, and the first GET, with ``If-Match``, is for the first one
+    that it has not. If it has all of them, the HEAD alone tells whether they still are the object.
     """
 
     def __init__(
-        self, context: StoreContext, plane: DataPlane, key: str, dest_path: str, meter: ProgressMeter, tally: Tally
+        self,
+        context: StoreContext,
+        plane: DataPlane,
+        key: str,
+        dest_path: str,
+        meter: ProgressMeter,
+        tally: Tally,
+        ledger: Ledger | None = None,
     ) -> None:
         self._context = context
         self._options = context.options
@@ -76,13 +88,15 @@ class Download:
         self._dest_path = dest_path
         self._meter = meter
         self._tally = tally
-        self._part_size = self._plan(0).part_size
+        self._ledger = ledger
+        self._with_crc = self._verify or ledger is not None
         self._pending: PendingFile | None = None
         self._request_id = ""
 
-    def _plan(self, size: int) -> Plan:
+    def _plan(self, size: int, kept: Kept | None) -> Plan:
         options = self._options
-        return plan_download(size, part_size_bytes=options.part_size_mb * MIB, concurrency=options.concurrency)
+        part_size = kept.part_size if kept is not None else options.part_size_mb * MIB
+        return plan_download(size, part_size_bytes=part_size, concurrency=options.concurrency)
 
     async def run(self) -> DownloadResult:
         """Download the object and publish the file.
@@ -96,7 +110,7 @@ class Download:
             await self._context.in_thread(self._commit)
             return result
         finally:
-            if self._pending is not None:
+            if self._pending is not None and self._ledger is None:
                 await self._context.clean_up_in_thread(self._pending.discard)
 
     def _commit(self) -> None:
@@ -120,36 +134,54 @@ class Download:
                 mismatches += 1
                 if mismatches == _INTEGRITY_ATTEMPTS:
                     raise
+            if self._ledger is not None:
+                await self._context.in_thread(self._ledger.forget)
             self._tally.retries += 1
             self._meter.restart()
 
     async def _fetch(self) -> DownloadResult:
         concurrency = self._options.concurrency or AUTO_CONCURRENCY
         with self._context.budget.share(concurrency=concurrency) as share:
-            first = await self._requests.send(partial(self._open_first, share), tally=self._tally, special=_changed)
+            kept = await self._find_kept()
+            number = kept.first_missing if kept is not None else 1
+            first: OpenReply | None = None
+            if kept is None or number:
+                first = await self._requests.send(
+                    partial(self._open_first, share, kept, number), tally=self._tally, special=_changed
+                )
+                head = first.reply.head
+            else:
+                head = kept.head
             racing: Racing | None = None
             try:
-                head = first.reply.head
                 self._request_id = self._request_id or head.request_id
-                plan = self._plan(head.size)
+                plan = self._plan(head.size, kept)
                 if plan.is_multipart and not head.etag:
                     raise TransferError("the service gives no ETag, so its ranges can't be told to be of one object")
                 self._meter.bytes_total = plan.size
                 self._meter.parts_total = plan.part_count if plan.is_multipart else 0
-                fd = await self._prepare_file(plan.size)
+                fd = await self._prepare_file(head.etag, plan)
                 whole = crc.Whole()
+                done = kept.parts if kept is not None else {}
+                done_bytes = 0
+                if kept is not None:
+                    done_bytes = await self._context.in_thread(partial(kept.add_to, whole))
+                    self._meter.skip(len(done), done_bytes)
                 expected: list[int | None] = [None]
-                racing = self._racing(plan, head.etag, fd, share)
+                racing = self._racing(plan.part_count - len(done), plan.size - done_bytes, head.etag, fd, share)
                 async with task_group() as group:
-                    if self._verify:
-                        group.start_soon(self._look_checksum_up, head, expected)
-                    group.start_soon(self._save_first, first, plan, fd, whole, racing)
-                    if plan.is_multipart:
-                        group.start_soon(self._fetch_others, plan, head.etag, fd, whole, share, racing)
+                    if self._verify or first is None:
+                        group.start_soon(self._look_checksum_up, head, expected, first is None)
+                    if first is not None:
+                        group.start_soon(self._save_first, first, plan.part(number), fd, whole, racing)
+                    if first is not None and plan.is_multipart:
+                        others = (part for part in plan.parts(number + 1) if part.number not in done)
+                        group.start_soon(self._fetch_others, others, head.etag, fd, whole, share, racing)
                         group.start_soon(racing.watch)
             finally:
                 try:
-                    await first.aclose()
+                    if first is not None:
+                        await first.aclose()
                 finally:
                     if racing is not None:
                         await racing.aclose()
@@ -162,21 +194,49 @@ class Download:
             concurrency=share.peak if plan.is_multipart else 0,
         )
 
-    async def _open_first(self, share: Share) -> _OpenReply:
-        """Ask for the first part's bytes, or for all of an object that is empty; twice if no answer comes soon."""
+    async def _find_kept(self) -> Kept | None:
+        """What an earlier run has fetched, as far as it is there; None: nothing."""
+        ledger = self._ledger
+        if ledger is None or ledger.found is None or ledger.pending is None:
+            return None
+        found = ledger.found
+        try:
+            kept = await verified(found, ledger.pending.fd, self._context.threads)
+        except FileFailure as failure:
+            with naming(self._dest_path):
+                raise failure.error from None
+        await self._context.in_thread(partial(ledger.confirm, kept))
+        return ledger.found
+
+    async def _open_first(self, share: Share, kept: Kept | None, number: int) -> OpenReply:
+        """Ask for the first part's bytes, or for all of an object that is empty; twice if no answer comes soon.
+
+        Of an object of which something is there, it is the first part that isn't.
+        """
+        part_size = self._plan(0, kept).part_size
         # Had before the clock runs: to ask twice because the budget is used up would only make the queue longer.
         tickets = [await share.acquire(self._plane.part_memory_bytes)]
 
-        async def open_(length: int | None) -> _OpenReply:
+        async def open_(length: int | None) -> OpenReply:
             ticket = tickets.pop() if tickets else await share.acquire(self._plane.part_memory_bytes)
-            return await _OpenReply.open(self._plane.get_object(self._key, start=0, length=length), ticket)
+            start, etag = (number - 1) * part_size, kept.etag if kept is not None else ""
+            return await OpenReply.open(
+                self._plane.get_object(self._key, start=start, length=length, etag=etag), ticket
+            )
 
-        async def ask() -> _OpenReply:
+        async def ask() -> OpenReply:
             try:
-                return await open_(self._part_size)
+                reply = await open_(part_size)
             except ServiceFailure as failure:
                 if failure.status != 416:
                     raise
+                if kept is not None:
+                    raise ObjectChanged(str(failure)) from failure
+            else:
+                if kept is not None and reply.reply.head.size != kept.size:
+                    await reply.aclose()
+                    raise ObjectChanged("the object has another size than it had")
+                return reply
             # Of an empty object no range can be satisfied.
             reply = await open_(None)
             if reply.reply.head.size:
@@ -185,18 +245,17 @@ class Download:
             return reply
 
         try:
-            return await hedged(ask, discard=_OpenReply.aclose, passing=ConnectionFailure)
+            return await hedged(ask, discard=OpenReply.aclose, passing=ConnectionFailure)
         finally:
             for ticket in tickets:  # cancelled before its first step
                 ticket.release()
 
-    async def _save_first(self, first: _OpenReply, plan: Plan, fd: int, whole: crc.Whole, racing: Racing) -> None:
-        part = plan.part(1)
+    async def _save_first(self, first: OpenReply, part: Part, fd: int, whole: crc.Whole, racing: Racing) -> None:
         meter = self._meter.start_part()
 
         async def save() -> int | None:
             try:
-                return await first.reply.save(fd, meter=meter, with_crc=self._verify)
+                return await first.reply.save(fd, meter=meter, with_crc=self._with_crc)
             except ConnectionFailure:
                 # Its attempt is spent; from here on it is a part like the others.
                 self._tally.retries += 1
@@ -209,29 +268,32 @@ class Download:
             finally:
                 await first.aclose()
 
-        value = await racing.fetch(part, meter, save)
+        await self._complete_part(part, await racing.fetch(part, meter, save), meter, whole)
+
+    async def _complete_part(self, part: Part, value: int | None, meter: PartMeter, whole: crc.Whole) -> None:
         if value is not None:
-            whole.add(1, value, part.length)
+            whole.add(part.number, value, part.length)
         self._meter.complete_part(meter, part.length)
+        ledger = self._ledger
+        if ledger is not None and value is not None:
+            await self._context.in_thread(lambda: ledger.add(part.number, value))
 
     async def _fetch_others(
-        self, plan: Plan, etag: str, fd: int, whole: crc.Whole, share: Share, racing: Racing
+        self, parts: Iterator[Part], etag: str, fd: int, whole: crc.Whole, share: Share, racing: Racing
     ) -> None:
         async def fetch(part: Part) -> None:
             meter = self._meter.start_part()
             value = await racing.fetch(part, meter, lambda: self._fetch_part(part, etag, fd, meter))
-            if value is not None:
-                whole.add(part.number, value, part.length)
-            self._meter.complete_part(meter, part.length)
+            await self._complete_part(part, value, meter, whole)
 
         await run_parts(
-            racing.to_the_last(plan.parts(2)),
+            racing.to_the_last(parts),
             fetch,
             share=share,
             memory_bytes=lambda _: self._plane.part_memory_bytes,
         )
 
-    def _racing(self, plan: Plan, etag: str, fd: int, share: Share) -> Racing:
+    def _racing(self, part_count: int, size_bytes: int, etag: str, fd: int, share: Share) -> Racing:
         async def fetch_rest(*, start: int, length: int, fd: int, meter: PartMeter) -> None:
             async def fetch() -> int | None:
                 return await self._plane.fetch_range(
@@ -245,12 +307,13 @@ class Download:
         return Racing(
             self._context,
             share,
-            plan,
             fetch_rest,
+            part_count=part_count,
+            size_bytes=size_bytes,
             dest_path=self._dest_path,
             fd=fd,
             memory_bytes=self._plane.part_memory_bytes,
-            with_crc=self._verify,
+            with_crc=self._with_crc,
         )
 
     async def _fetch_part(self, part: Part, etag: str, fd: int, meter: PartMeter) -> int | None:
@@ -262,12 +325,12 @@ class Download:
                 etag=etag,
                 fd=fd,
                 meter=meter,
-                with_crc=self._verify,
+                with_crc=self._with_crc,
             )
 
         return await self._requests.send(fetch, tally=self._tally, special=_range_changed, path=self._dest_path)
 
-    async def _look_checksum_up(self, head: ObjectHead, found: list[int | None]) -> None:
+    async def _look_checksum_up(self, head: ObjectHead, found: list[int | None], must_answer: bool) -> None:
         checksums = self._context.checksums
         refusals = 0
 
@@ -286,7 +349,9 @@ class Download:
 
         try:
             stored = await self._requests.control(look, tally=self._tally, special=special)
-        except _NoChecksum:
+        except _NoChecksum as refusal:
+            if must_answer:
+                raise ObjectChanged("the service doesn't say whether it is the same") from refusal.__cause__
             checksums.untold = True
             return
         checksums.untold = False
@@ -294,14 +359,16 @@ class Download:
             raise ObjectChanged("the service answered with another ETag than asked for")
         found[0] = stored.crc
 
-    async def _prepare_file(self, size: int) -> int:
+    async def _prepare_file(self, etag: str, plan: Plan) -> int:
         """Make the temporary file, or take that of an earlier attempt, with room for the object."""
-        old = self._pending
+        old, ledger = self._pending, self._ledger
 
         def prepare() -> PendingFile:
+            if ledger is not None:
+                return ledger.prepare(etag, plan)
             pending = old or PendingFile.create(self._dest_path)
             try:
-                pending.reserve(size)
+                pending.reserve(plan.size)
             except BaseException:
                 if old is None:
                     pending.discard()
@@ -329,31 +396,6 @@ class Download:
                 "if trying again gives the same, upload the blob again"
             )
         return crc.text(whole)
-
-
-class _OpenReply:
-    """A reply whose body is still to be read, outside the block that it was opened in, and its ticket."""
-
-    def __init__(self, context: Any, reply: ObjectReply, ticket: Ticket) -> None:
-        self._context = context
-        self._ticket = ticket
-        self.reply = reply
-
-    @classmethod
-    async def open(cls, context: Any, ticket: Ticket) -> _OpenReply:
-        try:
-            return cls(context, await context.__aenter__(), ticket)
-        except BaseException:
-            ticket.release()
-            raise
-
-    async def aclose(self) -> None:
-        context, self._context = self._context, None
-        try:
-            if context is not None:
-                await context.__aexit__(None, None, None)
-        finally:
-            self._ticket.release()
 
 
 class _NoChecksum(BlobError):

@@ -23,7 +23,7 @@ import anyio
 
 from asyncblob.engine.budget import Share
 from asyncblob.engine.cancellation import task_group
-from asyncblob.engine.plan import Part, Plan
+from asyncblob.engine.plan import Part
 from asyncblob.engine.progress import PartMeter
 from asyncblob.engine.stragglers import Race, Runner, Stragglers
 from asyncblob.engine.threads import StopFlag, run_in_thread
@@ -77,7 +77,8 @@ class Racing:
     Args:
         context: The store's.
         share: Where the tickets of the second requests come from.
-        plan: The object's parts.
+        part_count: How many parts are to be fetched.
+        size_bytes: How many bytes they have together.
         fetch_rest: Fetches a range.
         dest_path: Beside it, what is raced is kept.
         fd: The download's file.
@@ -89,9 +90,10 @@ class Racing:
         self,
         context: StoreContext,
         share: Share,
-        plan: Plan,
         fetch_rest: FetchRest,
         *,
+        part_count: int,
+        size_bytes: int,
         dest_path: str,
         fd: int,
         memory_bytes: int,
@@ -99,13 +101,13 @@ class Racing:
     ) -> None:
         self._context = context
         self._share = share
-        self._stragglers = Stragglers(plan.size)
+        self._stragglers = Stragglers(size_bytes)
         self._fetch_rest = fetch_rest
         self._dest_path = dest_path
         self._fd = fd
         self._memory_bytes = memory_bytes
         self._with_crc = with_crc
-        self._parts_left = plan.part_count
+        self._parts_left = part_count
         self._all_begun = anyio.Event()
         self._watching = anyio.CancelScope()
         self._courses: dict[Runner, _Course] = {}

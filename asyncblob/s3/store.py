@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -23,10 +24,12 @@ from asyncblob.s3.connection import Connection
 from asyncblob.s3.context import SizeHint, StoreContext
 from asyncblob.s3.download import Download, DownloadResult
 from asyncblob.s3.failures import BadReply, ServiceFailure
+from asyncblob.s3.ledger import Ledger
 from asyncblob.s3.options import Options
 from asyncblob.s3.plain import PlainDataPlane
 from asyncblob.s3.planes import Planes
 from asyncblob.s3.requests import CONTROL_REQUESTS, Requests, Tally
+from asyncblob.s3.resuming import Resuming
 from asyncblob.s3.route import RouteFinder
 from asyncblob.s3.small import NotSimple
 from asyncblob.s3.small_transfers import SmallTransfers
@@ -146,12 +149,22 @@ class S3Blob(Blob):
         state = "closed" if self._lifecycle.closed else "open"
         return f"<{type(self).__name__} {self._lifecycle.store} {state}>"
 
-    async def upload(self, file_path: StrPath, key: str, *, progress: ProgressCallback | None = None) -> TransferInfo:
+    async def upload(
+        self, file_path: StrPath, key: str, *, progress: ProgressCallback | None = None, resume: bool = False
+    ) -> TransferInfo:
         """Upload a file: in one PUT if it has at most one part's size, in parallel parts otherwise.
 
         See `Blob.upload`. The file is read twice where a checksum travels with it, since that goes into a header.
 
+        With `resume` a journal below ``$XDG_STATE_HOME/asyncblob`` (``~/.local/state/asyncblob``) says which parts the
+        service has. If the upload is broken off, by a failure, a cancellation or the end of the process, its
+        multipart upload and the journal stay, and the next call with `resume`, the same path and the same key sends
+        only what is missing: what the service does not list, or what the file, read again, has no more. If the file's
+        size or time is another one, or the multipart upload is gone, it begins anew. An upload of one part needs, and
+        leaves, nothing. Where no journal can be written a line is logged, and the upload can't be resumed.
+
         Raises:
+            TransferInProgressError: Another upload with `resume` sends this file to this key.
             BucketNotFoundError: There is no such bucket.
             AccessDeniedError: The service refuses it.
             CredentialsError: There are no usable credentials.
@@ -164,34 +177,68 @@ class S3Blob(Blob):
             name = s3_key(self.options.prefix, key)
             context = self._context
             tally = Tally()
-            if progress is None and context.planes.small is not None:
-                with contextlib.suppress(NotSimple):
-                    small = SmallTransfers(context, context.planes.small, tally)
-                    return _info(stopwatch, *await small.upload(path, name), tally)
-            opened: list[Source] = []
+            if not resume:
+                return _info(stopwatch, *await self._upload(path, name, key, progress, tally, None), tally)
+            resuming = Resuming(context, name, path)
             try:
-                await context.in_thread(lambda: opened.append(Source.open(path)))
-                source = opened[0]
-                plan = plan_upload(
-                    source.size,
-                    part_size_bytes=self.options.part_size_mb * MIB,
-                    concurrency=self.options.concurrency,
-                )
-                meter = ProgressMeter(progress, key, bytes_total=source.size)
-                meter.parts_total = plan.part_count if plan.is_multipart else 0
-                plane = await context.choose_plane(tally)
-                result = await meter.reporting(Upload(context, plane, source, name, plan, meter, tally).run)
-            finally:
-                if opened:
-                    await context.clean_up_in_thread(opened[0].close)
-            return _info(stopwatch, plan.size, result, tally)
+                result = await self._upload(path, name, key, progress, tally, resuming)
+            except BaseException as error:
+                await resuming.finish()
+                if resuming.kept:
+                    error.add_note(resuming.kept)
+                raise
+            await resuming.finish()
+            return _info(stopwatch, *result, tally)
 
-    async def download(self, key: str, dest_path: StrPath, *, progress: ProgressCallback | None = None) -> TransferInfo:
+    async def _upload(
+        self,
+        path: str,
+        name: str,
+        key: str,
+        progress: ProgressCallback | None,
+        tally: Tally,
+        resuming: Resuming | None,
+    ) -> tuple[int, UploadResult]:
+        context = self._context
+        broken_off = resuming is not None and await resuming.look()
+        if progress is None and context.planes.small is not None and not broken_off:
+            with contextlib.suppress(NotSimple):
+                return await SmallTransfers(context, context.planes.small, tally).upload(path, name)
+        opened: list[Source] = []
+        try:
+            await context.in_thread(lambda: opened.append(Source.open(path)))
+            source = opened[0]
+            plan = plan_upload(
+                source.size,
+                part_size_bytes=self.options.part_size_mb * MIB,
+                concurrency=self.options.concurrency,
+            )
+            if resuming is not None:
+                plan = await resuming.plan(source, plan)
+            meter = ProgressMeter(progress, key, bytes_total=source.size)
+            meter.parts_total = plan.part_count if plan.is_multipart else 0
+            plane = await context.choose_plane(tally)
+            result = await meter.reporting(Upload(context, plane, source, name, plan, meter, tally, resuming).run)
+        finally:
+            if opened:
+                await context.clean_up_in_thread(opened[0].close)
+        return plan.size, result
+
+    async def download(
+        self, key: str, dest_path: StrPath, *, progress: ProgressCallback | None = None, resume: bool = False
+    ) -> TransferInfo:
         """Download an object in parallel ranges, all of one version of it.
 
         See `Blob.download`. An object that changes meanwhile is fetched again from the beginning, a few times.
 
+        With `resume` the bytes that were fetched and a journal stay beside the destination, under names that begin with
+        ``.asyncblob-``, if the download is broken off by a failure, a cancellation or the end of the process. The next
+        call with `resume`, the same key and the same destination fetches only what is missing, or what the file has no
+        more; if the object is another one by then, all of it. What nobody goes on with is removed a week later by the
+        next writer in that directory. An object of one part needs, and leaves, nothing.
+
         Raises:
+            TransferInProgressError: Another download with `resume` fetches to this destination.
             BlobNotFoundError: There is no such object.
             BucketNotFoundError: There is no such bucket.
             AccessDeniedError: The service refuses it, which S3 also says of a missing key if the bucket may not be
@@ -207,16 +254,34 @@ class S3Blob(Blob):
             name = s3_key(self.options.prefix, key)
             context = self._context
             tally = Tally()
-            if progress is None and context.planes.small is not None and context.sizes.small and not self.options.fsync:
-                with contextlib.suppress(NotSimple):
-                    small = SmallTransfers(context, context.planes.small, tally)
-                    found = await small.download(name, path)
-                    return _info(stopwatch, found.size, found, tally)
-            meter = ProgressMeter(progress, key)
-            plane = await context.choose_plane(tally)
-            result = await meter.reporting(Download(context, plane, name, path, meter, tally).run)
-            context.sizes.small = not result.part_count
-            return _info(stopwatch, result.size, result, tally)
+            if not resume:
+                return _info(stopwatch, *await self._download(path, name, key, progress, tally, None), tally)
+            ledger = Ledger(self.options, name, path)
+            try:
+                result = await self._download(path, name, key, progress, tally, ledger)
+            except BaseException as error:
+                await context.clean_up_in_thread(partial(ledger.close, error))
+                if ledger.note:
+                    error.add_note(ledger.note)
+                raise
+            await context.clean_up_in_thread(partial(ledger.close, None))
+            return _info(stopwatch, *result, tally)
+
+    async def _download(
+        self, path: str, name: str, key: str, progress: ProgressCallback | None, tally: Tally, ledger: Ledger | None
+    ) -> tuple[int, DownloadResult]:
+        context = self._context
+        broken_off = ledger is not None and await context.in_thread(ledger.look)
+        is_small = context.sizes.small and not self.options.fsync and not broken_off
+        if progress is None and context.planes.small is not None and is_small:
+            with contextlib.suppress(NotSimple):
+                found = await SmallTransfers(context, context.planes.small, tally).download(name, path)
+                return found.size, found
+        meter = ProgressMeter(progress, key)
+        plane = await context.choose_plane(tally)
+        result = await meter.reporting(Download(context, plane, name, path, meter, tally, ledger).run)
+        context.sizes.small = not result.part_count
+        return result.size, result
 
     async def stat(self, key: str) -> BlobStat:
         """Look an object up with a HEAD.

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from asyncblob.engine.budget import Share
-from asyncblob.engine.cancellation import finish, settle
+from asyncblob.engine.cancellation import settle
 from asyncblob.engine.plan import Part, Plan
 from asyncblob.engine.progress import ProgressMeter
-from asyncblob.engine.retry import Decision, RetryPolicy, Verdict
+from asyncblob.engine.retry import Decision, Verdict
 from asyncblob.engine.scheduler import run_parts
 from asyncblob.errors import BlobError, IntegrityError, TransferError
 from asyncblob.files.source import Source
@@ -22,8 +22,10 @@ from asyncblob.s3.connection import COMPLETE_PATIENCE
 from asyncblob.s3.context import StoreContext
 from asyncblob.s3.dataplane import DataPlane, FileSlice, SendReply
 from asyncblob.s3.documents import complete_multipart_upload, parts_document
-from asyncblob.s3.failures import BadReply, Corrupted, ServiceFailure, UploadConflict
+from asyncblob.s3.failures import BadReply, ChecksumRefused, Corrupted, ServiceFailure, UploadConflict
+from asyncblob.s3.multipart import abort_or_log
 from asyncblob.s3.requests import Tally
+from asyncblob.s3.resuming import Resuming
 from asyncblob.s3.translation import translated
 
 if TYPE_CHECKING:
@@ -38,12 +40,6 @@ _RESTARTS = 3
 
 _INTEGRITY_ATTEMPTS = 2
 """How often a multipart upload is made that turns out at its end to be of other bytes than were sent."""
-
-_ABORT_ROUNDS = 5
-"""S3 says that parts which were in flight during an abort may stay: abort again until ListParts finds nothing.
-https://docs.aws.amazon.com/AmazonS3/latest/API/API_AbortMultipartUpload.html"""
-
-_ABORT_POLICY = RetryPolicy(max_attempts=6, base_seconds=0.1, cap_seconds=2.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +65,7 @@ class Upload:
         plan: Plan,
         meter: ProgressMeter,
         tally: Tally,
+        resuming: Resuming | None = None,
     ) -> None:
         self._context = context
         self._options = context.options
@@ -80,6 +77,7 @@ class Upload:
         self._plan = plan
         self._meter = meter
         self._tally = tally
+        self._resuming = resuming
 
     @property
     def _client(self) -> S3Client:
@@ -89,14 +87,15 @@ class Upload:
         """Upload the file.
 
         Cancellation: at any await, `CancelledError` after the parts have ended and the multipart upload is completed
-        or aborted. What could not be aborted within the time-out is named in one log line at ERROR.
+        or aborted, or kept to be resumed. What could not be aborted within the time-out is named in one log line at
+        ERROR.
         """
         if not self._plan.is_multipart:
             return await self._checksums.upload(self._put)
         conflicts = mismatches = 0
         while True:
             try:
-                return await self._checksums.upload(self._multipart)
+                return await self._resume_or_begin()
             except UploadConflict as conflict:
                 conflicts += 1
                 if conflicts > _RESTARTS:
@@ -135,34 +134,53 @@ class Upload:
         self._meter.finish(size)
         return UploadResult(reply.etag, reply.request_id, crc.text(reply.crc if checked else None), 0, 0)
 
+    async def _resume_or_begin(self) -> UploadResult:
+        if self._resuming is not None:
+            earlier = await self._resuming.earlier(self._plan, self._tally)
+            if earlier is not None:
+                # What the service once took is no question any more, but if it is: it begins anew, as if it were new.
+                with contextlib.suppress(ChecksumRefused):
+                    return await self._finish(earlier.upload_id, earlier.with_crc, earlier.parts)
+        return await self._checksums.upload(self._multipart)
+
     async def _multipart(self, with_crc: bool) -> UploadResult:
+        return await self._finish(await self._create(with_crc), with_crc, None)
+
+    async def _finish(self, upload_id: str, with_crc: bool, earlier: dict[int, SendReply] | None) -> UploadResult:
+        """Send the parts of a multipart upload and complete it.
+
+        Args:
+            upload_id: The service's name of it.
+            with_crc: Whether its parts carry checksums.
+            earlier: The replies to the parts that were sent in an earlier run; None: it was just created.
+        """
         self._meter.restart()
         self._meter.parts_total = self._plan.part_count
-        upload_id = await self._create(with_crc)
-        completed = False
         try:
+            if earlier is None and self._resuming is not None:
+                await self._resuming.begin(upload_id, self._source, self._plan, with_crc=with_crc)
             replies: dict[int, SendReply] = {}
             with self._context.budget.share(concurrency=self._plan.concurrency) as share:
-                combined = await self._send_parts(upload_id, with_crc, share, replies)
+                combined = await self._send_parts(upload_id, with_crc, share, replies, earlier or {})
                 peak = share.peak
             await self._context.in_thread(self._source.check_unchanged)
             self._meter.finish(self._plan.size)
             whole = combined.value if with_crc else None
             in_order = (replies[number] for number in range(1, self._plan.part_count + 1))
             document = await self._context.in_thread(lambda: parts_document(in_order, with_crc=with_crc))
-            # The commit: awaited to its end, since an abort beside a Complete may harm what it publishes.
-            commit = asyncio.ensure_future(self._complete(upload_id, replies, document, whole))
-            cancelled = await settle(commit, grace_seconds=self._options.cleanup_timeout)
-            if not commit.done():
-                commit.cancel()
-                await settle(commit)
-            completed = not commit.cancelled() and commit.exception() is None
-            if cancelled is not None:
-                raise cancelled
-            response = commit.result()
-        finally:
-            if not completed:
-                await self._abort(upload_id)
+            response, cancelled = await self._commit(upload_id, replies, document, whole)
+        except BaseException as error:
+            if self._resuming is None or not self._resuming.keeps(error):
+                try:
+                    await abort_or_log(self._context, self._key, upload_id)
+                finally:
+                    if self._resuming is not None:
+                        await self._resuming.forget()
+            raise
+        if self._resuming is not None:
+            await self._resuming.forget()
+        if cancelled is not None:
+            raise cancelled
         return UploadResult(
             etag=response.etag,
             request_id=response.request_id,
@@ -172,9 +190,15 @@ class Upload:
         )
 
     async def _send_parts(
-        self, upload_id: str, with_crc: bool, share: Share, replies: dict[int, SendReply]
+        self,
+        upload_id: str,
+        with_crc: bool,
+        share: Share,
+        replies: dict[int, SendReply],
+        earlier: dict[int, SendReply],
     ) -> crc.Whole:
         whole = crc.Whole()
+        resuming = self._resuming
 
         async def send(part: Part) -> None:
             meter = self._meter.start_part()
@@ -187,12 +211,16 @@ class Upload:
                 self._checksums.check_echo(reply.crc, reply.crc_echo)
                 return reply
 
-            reply = await self._requests.send(
-                attempt,
-                tally=self._tally,
-                special=self._checksums.refusal(with_crc),
-                path=self._source.path,
-            )
+            reply = earlier.get(part.number)
+            if reply is None or resuming is None or not await resuming.is_same(reply, piece):
+                reply = await self._requests.send(
+                    attempt,
+                    tally=self._tally,
+                    special=self._checksums.refusal(with_crc),
+                    path=self._source.path,
+                )
+                if resuming is not None:
+                    await resuming.sent(part.number, reply, piece)
             replies[part.number] = reply
             if reply.crc is not None:
                 whole.add(part.number, reply.crc, part.length)
@@ -231,8 +259,25 @@ class Upload:
                     self._options.cleanup_timeout,
                 )
         if not request.cancelled() and request.exception() is None:
-            await self._abort(request.result())
+            await abort_or_log(self._context, self._key, request.result())
         raise cancelled
+
+    async def _commit(
+        self, upload_id: str, replies: dict[int, SendReply], document: bytes, whole: int | None
+    ) -> tuple[_Completed, asyncio.CancelledError | None]:
+        """Complete the upload, awaited to its end, since an abort beside a Complete may harm what it publishes.
+
+        Returns:
+            The service's word that it is complete, and the cancellation that came meanwhile.
+        """
+        commit = asyncio.ensure_future(self._complete(upload_id, replies, document, whole))
+        cancelled = await settle(commit, grace_seconds=self._options.cleanup_timeout)
+        if not commit.done():
+            commit.cancel()
+            await settle(commit)
+        if cancelled is not None and (commit.cancelled() or commit.exception() is not None):
+            raise cancelled
+        return commit.result(), cancelled
 
     async def _complete(
         self, upload_id: str, replies: dict[int, SendReply], document: bytes, whole: int | None
@@ -321,52 +366,6 @@ class Upload:
             crc=found,
         )
 
-    async def _abort(self, upload_id: str) -> None:
-        """Abort the multipart upload, within the clean-up time-out, whatever happens to the caller meanwhile."""
-        await finish(self._abort_in_time(upload_id))
-
-    async def _abort_in_time(self, upload_id: str) -> None:
-        target: dict[str, Any] = {"Bucket": self._options.bucket, "Key": self._key, "UploadId": upload_id}
-
-        def gone(failure: Exception) -> Verdict | None:
-            if isinstance(failure, ServiceFailure) and (failure.code == "NoSuchUpload" or failure.status == 404):
-                raise _UploadGone
-            return None
-
-        async def abort() -> Any:
-            return await self._client.abort_multipart_upload(**target)
-
-        async def list_parts() -> Any:
-            return await self._client.list_parts(**target, MaxParts=1)
-
-        async def control(request: Callable[[], Awaitable[Any]]) -> Any:
-            return await self._requests.control(request, tally=Tally(), special=gone, policy=_ABORT_POLICY, urgent=True)
-
-        why = "the service didn't answer in time"
-        try:
-            async with asyncio.timeout(self._options.cleanup_timeout):
-                for _ in range(_ABORT_ROUNDS):
-                    await control(abort)
-                    left = await control(list_parts)
-                    if not left.get("Parts"):
-                        return
-            why = "parts are still there"
-        except _UploadGone:
-            return
-        except TimeoutError:
-            pass
-        except BlobError as error:
-            why = error.message
-        _log.error(
-            "%s: the multipart upload %r of %r could not be aborted within %g s (%s); its parts cost storage until it "
-            "is: abort it by hand or with a lifecycle rule",
-            self._options.store_name,
-            upload_id,
-            self._key,
-            self._options.cleanup_timeout,
-            why,
-        )
-
     @staticmethod
     def _all_checked(replies: dict[int, SendReply], whole: int | None, echo: int | None) -> bool:
         """Whether the service has said of the whole, or of each part, that it received what was sent."""
@@ -382,10 +381,6 @@ class _Completed:
     etag: str
     request_id: str
     crc: int | None
-
-
-class _UploadGone(Exception):
-    """The multipart upload that is to be aborted does not exist any more."""
 
 
 def _whole_etag(replies: dict[int, SendReply]) -> str:

@@ -32,7 +32,9 @@ def tell(event: str) -> None:
 class HoldingBlob(FakeBlob):
     """Uploads that stay in the middle until they are cancelled, and then clean up as the scene wants."""
 
-    async def upload(self, file_path: StrPath, key: str, *, progress: ProgressCallback | None = None) -> TransferInfo:
+    async def upload(
+        self, file_path: StrPath, key: str, *, progress: ProgressCallback | None = None, resume: bool = False
+    ) -> TransferInfo:
         temporary = DIRECTORY / "temporary"
         temporary.touch()
         if SCENE == "bar":

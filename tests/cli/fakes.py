@@ -33,13 +33,17 @@ class FakeBlob(Blob):
         self.closed = False
         self.reported = False
 
-    async def upload(self, file_path: StrPath, key: str, *, progress: ProgressCallback | None = None) -> TransferInfo:
+    async def upload(
+        self, file_path: StrPath, key: str, *, progress: ProgressCallback | None = None, resume: bool = False
+    ) -> TransferInfo:
         self._check(key)
         content = Path(file_path).read_bytes()
         self.blobs[key] = content
         return self._transferred(key, content, progress)
 
-    async def download(self, key: str, dest_path: StrPath, *, progress: ProgressCallback | None = None) -> TransferInfo:
+    async def download(
+        self, key: str, dest_path: StrPath, *, progress: ProgressCallback | None = None, resume: bool = False
+    ) -> TransferInfo:
         self._check(key)
         if key not in self.blobs:
             raise BlobNotFoundError("there is no such blob", operation="download", key=key)

@@ -31,6 +31,7 @@ EXIT_CODES = {
     "InvalidURLError": 2,
     "StoreClosedError": 1,
     "TransferError": 1,
+    "TransferInProgressError": 1,
     "UnsupportedOperationError": 1,
     "UnsupportedStoreError": 2,
 }

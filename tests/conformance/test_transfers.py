@@ -51,6 +51,19 @@ async def test_round_trip(backend: Backend, store: Blob, make_file: MakeFile, wo
         assert uploaded.checksum == downloaded.checksum
 
 
+async def test_every_backend_takes_resume(
+    backend: Backend, store: Blob, make_file: MakeFile, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who always says ``resume=True`` gets what others get, from every backend, and nothing is left beside it."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    source = make_file(2 * PART + 12_345)
+    check(await store.upload(source, "key", resume=True), backend, 2 * PART + 12_345)
+    check(await store.download("key", work / "copy", resume=True), backend, 2 * PART + 12_345)
+    assert (work / "copy").read_bytes() == source.read_bytes() == await backend.get("key")
+    assert os.listdir(work) == ["copy"]
+    assert not [each for each in (tmp_path / "state").rglob("*") if each.is_file()]
+
+
 async def test_overwrite(backend: Backend, store: Blob, make_file: MakeFile, work: Path) -> None:
     """The last upload of a key is what is stored and what a download brings, over whatever was there."""
     for size in (PART + 1, 1000, 0, PART + 1):

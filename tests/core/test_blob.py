@@ -41,10 +41,14 @@ class Minimal(Blob):
     def __init__(self) -> None:
         self.closed = 0
 
-    async def upload(self, file_path: StrPath, key: str, *, progress: ProgressCallback | None = None) -> TransferInfo:
+    async def upload(
+        self, file_path: StrPath, key: str, *, progress: ProgressCallback | None = None, resume: bool = False
+    ) -> TransferInfo:
         return INFO
 
-    async def download(self, key: str, dest_path: StrPath, *, progress: ProgressCallback | None = None) -> TransferInfo:
+    async def download(
+        self, key: str, dest_path: StrPath, *, progress: ProgressCallback | None = None, resume: bool = False
+    ) -> TransferInfo:
         return INFO
 
     async def aclose(self) -> None:

@@ -43,6 +43,7 @@ PUBLIC = [
     "StoreClosedError",
     "StoreType",
     "TransferError",
+    "TransferInProgressError",
     "TransferInfo",
     "UnsupportedOperationError",
     "UnsupportedStoreError",

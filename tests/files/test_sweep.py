@@ -15,7 +15,7 @@ import pytest
 from asyncblob.files import operations, sweep
 from asyncblob.files.operations import LockState
 from asyncblob.files.publish import PendingDirectory, PendingFile
-from asyncblob.files.sweep import ORPHAN_AGE_SECONDS, UNLOCKABLE_ORPHAN_AGE_SECONDS
+from asyncblob.files.sweep import ORPHAN_AGE_SECONDS, RESUMABLE_ORPHAN_AGE_SECONDS, UNLOCKABLE_ORPHAN_AGE_SECONDS
 from tests.files.seam import Seam
 from tests.support.invariants import temp_files
 
@@ -53,6 +53,24 @@ def test_orphan_is_removed_by_the_next_writer(
     _age(tmp_path / ORPHAN)
     with begin(str(tmp_path / "dest")):
         assert ORPHAN not in os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".partial", ".journal"])
+def test_what_can_be_resumed_is_kept_for_a_week(tmp_path: Path, suffix: str) -> None:
+    """A download that was broken off is nobody's orphan before it is a week old, nor later while it is locked."""
+    orphan = tmp_path / f".asyncblob-0123456789abcdef0123{suffix}"
+    _file(orphan)
+    for seconds in (0, UNLOCKABLE_ORPHAN_AGE_SECONDS + 5, RESUMABLE_ORPHAN_AGE_SECONDS - 60):
+        _age(orphan, seconds)
+        _write(tmp_path)
+        assert orphan.exists()
+    _age(orphan, RESUMABLE_ORPHAN_AGE_SECONDS + 5)
+    with orphan.open("r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        _write(tmp_path)
+        assert orphan.exists()
+    _write(tmp_path)
+    assert not orphan.exists()
 
 
 def test_lock_file_is_swept_too(tmp_path: Path) -> None:

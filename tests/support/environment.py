@@ -1,4 +1,4 @@
-"""The environment that tests see: nothing of the AWS configuration of whoever runs them."""
+"""The environment that tests see: nothing of the AWS configuration, and of the state, of whoever runs them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ NOWHERE = "/nonexistent/asyncblob-tests"
 
 def isolate(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take AWS settings and proxies out of the environment, and point botocore's files to nowhere."""
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)  # what is resumed is below HOME then
     for name in tuple(os.environ):
         if name.startswith("AWS_") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)

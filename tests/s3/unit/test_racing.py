@@ -61,8 +61,9 @@ class Course:
         self.racing = Racing(
             cast(StoreContext, context),
             self.share,
-            self.plan,
             self._fetch_rest,
+            part_count=self.plan.part_count,
+            size_bytes=self.plan.size,
             dest_path=str(directory / "out"),
             fd=self.pending.fd,
             memory_bytes=1,

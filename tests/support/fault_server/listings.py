@@ -24,6 +24,8 @@ def list_parts(request: Request, upload: Upload, page_size: int) -> Response:
     for number in page:
         part = upload.parts[number]
         fields = [element("PartNumber", number), element("ETag", f'"{part.etag}"'), element("Size", len(part.data))]
+        checksum = part.checksums.get("x-amz-checksum-crc64nvme")
+        fields += [element("ChecksumCRC64NVME", checksum)] if checksum is not None else []
         elements.append(element("Part", *fields, element("LastModified", iso_time(upload.initiated))))
     return document("ListPartsResult", *elements)
 

@@ -1,0 +1,234 @@
+"""Going on with an upload that was broken off: which of its parts are there, and what is kept when it fails again.
+
+A part is not sent again only if all of this holds, and nothing of it is taken on trust:
+
+- the journal says that it was sent, with this ETag and this CRC64NVME;
+- the service's ListParts has it, with the size that it must have, that ETag, and that CRC64NVME where it gives one;
+- the file's bytes, read again now, have that CRC64NVME.
+
+If the file's size or modification time is another one, if the service doesn't know the upload, or won't list its parts,
+then the upload begins anew, and what is left of the old one is aborted.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from asyncblob.engine.plan import Part, Plan, plan_upload
+from asyncblob.errors import (
+    AccessDeniedError,
+    BlobChangedError,
+    BucketNotFoundError,
+    IntegrityError,
+    TransferError,
+)
+from asyncblob.files.directory import naming
+from asyncblob.files.source import Source
+from asyncblob.s3.context import StoreContext
+from asyncblob.s3.dataplane import FileSlice, SendReply
+from asyncblob.s3.failures import ChecksumRefused, Corrupted, FileFailure, ServiceFailure, UploadConflict
+from asyncblob.s3.file_work import digest_slice
+from asyncblob.s3.multipart import ListedPart, UploadGone, abort_or_log, list_parts
+from asyncblob.s3.requests import Tally
+from asyncblob.s3.upload_journal import Target, UploadJournal
+
+__all__ = ["Earlier", "Resuming"]
+
+_log = logging.getLogger("asyncblob.s3")
+
+_ENDS_IT = (BlobChangedError, BucketNotFoundError, ChecksumRefused, Corrupted, IntegrityError, UploadConflict)
+"""After these there is nothing to go on with: the file or the object is another one, or what is there is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What an earlier run has left.
+
+    Attributes:
+        upload_id: The multipart upload.
+        with_crc: Whether its parts were sent with checksums.
+        parts: The parts that journal and service agree about; their bytes are still to be compared.
+    """
+
+    upload_id: str
+    with_crc: bool
+    parts: dict[int, SendReply]
+
+
+class Resuming:
+    """What one upload knows of those before it, and keeps for those after it.
+
+    Attributes:
+        kept: What to say to the caller of what was kept when the upload failed; ``""``: nothing was.
+    """
+
+    def __init__(self, context: StoreContext, key: str, path: str) -> None:
+        self._context = context
+        self._key = key
+        self._path = path
+        self._journal: UploadJournal | None = None
+        self._sent = 0
+        self.kept = ""
+
+    async def look(self) -> bool:
+        """Whether there is a journal of an earlier run; it is locked from now on.
+
+        Raises:
+            TransferInProgressError: Another upload works with it.
+        """
+        return await self._open(create=False)
+
+    async def plan(self, source: Source, plan: Plan) -> Plan:
+        """Prepare for a file: give up an upload of what it was before, and make a journal if it has several parts.
+
+        Returns:
+            The plan for the upload: the earlier one, if that can be gone on with.
+
+        Raises:
+            TransferInProgressError: Another upload works with the journal.
+        """
+        begun = self._journal.begun if self._journal is not None else None
+        if begun is not None and begun.is_of(source):
+            return plan_upload(
+                source.size, part_size_bytes=begun.part_size, concurrency=self._context.options.concurrency
+            )
+        if begun is not None:
+            _log.info("%r changed since its upload was broken off: it is sent anew", self._path)
+            await self._give_up(begun.upload_id)
+        if plan.is_multipart:
+            await self._open(create=True)
+        elif self._journal is not None:
+            await self._context.clean_up_in_thread(self._journal.remove)
+            self._journal = None
+        return plan
+
+    async def earlier(self, plan: Plan, tally: Tally) -> Earlier | None:
+        """What can be gone on with; None: nothing.
+
+        Raises:
+            BlobError: The service doesn't answer.
+        """
+        journal = self._journal
+        if journal is None or journal.begun is None:
+            return None
+        begun = journal.begun
+        wants = self._context.options.checksum
+        if begun.with_crc != (wants != "none") and wants != "auto":
+            await self._give_up(begun.upload_id)
+            return None
+        try:
+            listed = await list_parts(self._context, self._key, begun.upload_id, tally)
+        except UploadGone:
+            _log.info("the multipart upload %s of %r is gone: it is sent anew", begun.upload_id, self._key)
+            await self._context.in_thread(journal.forget)
+            return None
+        except (AccessDeniedError, TransferError) as error:
+            failure = error.__cause__
+            if not isinstance(failure, ServiceFailure) or failure.status not in (400, 403, 405, 501):
+                raise
+            _log.warning("the parts of %r can't be listed (%s): it is sent anew", self._key, failure)
+            await self._give_up(begun.upload_id)
+            return None
+        parts = {
+            number: reply
+            for number, reply in journal.parts.items()
+            if number <= plan.part_count and _agree(reply, listed.get(number), plan.part(number))
+        }
+        self._sent = len(parts)
+        return Earlier(begun.upload_id, begun.with_crc, parts)
+
+    async def is_same(self, reply: SendReply, piece: FileSlice) -> bool:
+        """Whether a part's bytes, read now, are those that were sent."""
+        return await self._digest(piece) == reply.crc
+
+    async def begin(self, upload_id: str, source: Source, plan: Plan, *, with_crc: bool) -> None:
+        """A multipart upload was created."""
+        journal = self._journal
+        self._sent = 0
+        if journal is None:
+            return
+        try:
+            await self._context.in_thread(lambda: journal.begin(upload_id, source, plan, with_crc=with_crc))
+        except OSError as error:
+            await self._do_without(error)
+
+    async def sent(self, number: int, reply: SendReply, piece: FileSlice) -> None:
+        """A part was sent."""
+        journal = self._journal
+        if journal is None:
+            return
+        value = reply.crc if reply.crc is not None else await self._digest(piece)
+        await self._context.in_thread(lambda: journal.add(number, reply, value))
+        self._sent += 1
+
+    def keeps(self, error: BaseException) -> bool:
+        """Whether to keep what was sent, now that the upload has failed with this, or was cancelled."""
+        if self._journal is None or self._journal.begun is None or not self._sent or isinstance(error, _ENDS_IT):
+            return False
+        failure = error.__cause__
+        return not isinstance(failure, ServiceFailure) or failure.code != "NoSuchUpload"
+
+    async def forget(self) -> None:
+        """The multipart upload is complete, or was aborted."""
+        if self._journal is not None:
+            await self._context.clean_up_in_thread(self._journal.forget)
+
+    async def finish(self) -> None:
+        """The end: close the journal, and remove it if there is nothing to go on with."""
+        journal = self._journal
+        if journal is None:
+            return
+        begun = journal.begun
+        if begun is None:
+            await self._context.clean_up_in_thread(journal.remove)
+            return
+        await self._context.clean_up_in_thread(journal.close)
+        self.kept = (
+            f"{self._sent} of {-(-begun.size // begun.part_size)} parts are kept: upload the same file to the same key "
+            "with resume=True (--resume) to go on, or end that multipart upload with abort_upload (asyncblob abort)"
+        )
+
+    async def _open(self, *, create: bool) -> bool:
+        if self._journal is None:
+            opened: list[UploadJournal | None] = []
+
+            def open_() -> None:
+                target = Target.of(self._context.options, self._key, self._path)
+                opened.append(UploadJournal.open(target, create=create))
+
+            try:
+                await self._context.in_thread(open_)
+            except OSError as error:
+                await self._do_without(error)
+            finally:
+                if opened:  # cancelled or not, what the thread has opened is ours to close
+                    self._journal = opened[0]
+        if self._journal is not None:
+            self._sent = len(self._journal.parts)
+        return self._journal is not None
+
+    async def _do_without(self, error: OSError) -> None:
+        """A journal is a help; that there can't be one is no reason not to upload."""
+        _log.warning("no journal can be kept for the upload of %r, which can't be resumed then: %s", self._path, error)
+        journal, self._journal = self._journal, None
+        if journal is not None:
+            await self._context.clean_up_in_thread(journal.remove)
+
+    async def _digest(self, piece: FileSlice) -> int:
+        try:
+            digests = await digest_slice(piece, self._context.threads, with_crc=True, with_sha256=False)
+        except FileFailure as failure:
+            with naming(self._path):
+                raise failure.error from None
+        return digests.crc or 0
+
+    async def _give_up(self, upload_id: str) -> None:
+        await abort_or_log(self._context, self._key, upload_id)
+        await self.forget()
+
+
+def _agree(reply: SendReply, listed: ListedPart | None, part: Part) -> bool:
+    if listed is None or listed.size != part.length or listed.etag.strip('"') != reply.etag.strip('"'):
+        return False
+    return listed.crc is None or listed.crc == reply.crc
