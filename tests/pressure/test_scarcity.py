@@ -7,9 +7,12 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import anyio
 import pytest
 
 from asyncblob import BlobError, open_store
+from asyncblob.engine.threads import run_in_thread
+from asyncblob.s3 import S3Blob
 from tests.pressure.child import Place
 from tests.s3.faults import on_reading, on_writing
 from tests.support.invariants import no_leaks, temp_files
@@ -43,6 +46,10 @@ class Every:
             self.calls += 1
             if not self.calls % self._interval:
                 raise self._error()
+
+    def refuse(self, *_: object) -> None:
+        """Fail at once."""
+        raise self._error()
 
 
 async def _transfer_all(place: Place, every: Every) -> list[BaseException | None]:
@@ -117,3 +124,28 @@ async def test_no_threads(place: Place, monkeypatch: pytest.MonkeyPatch, aws_env
     assert failures
     for failure in failures:
         assert "can't start new thread" in str(failure) or "(RuntimeError)" in str(failure)
+
+
+@pytest.mark.parametrize("place", ["wire"], indirect=True)
+async def test_a_store_cleans_up_without_a_thread(place: Place, monkeypatch: pytest.MonkeyPatch, aws_env: None) -> None:
+    """While every worker thread is busy and no other one can be started, a file is discarded on the loop."""
+    go_on = threading.Event()
+    begun: list[int] = []
+
+    def work() -> None:
+        begun.append(threading.get_ident())
+        go_on.wait()
+
+    limiter = anyio.CapacityLimiter(10)
+    async with S3Blob.open(place.url) as store:
+        busy = [asyncio.create_task(run_in_thread(work, limiter=limiter)) for _ in range(10)]
+        async with asyncio.timeout(10):
+            while len(begun) < 10:
+                await asyncio.sleep(0.001)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", Every(1, lambda: RuntimeError("can't start new thread")).refuse)
+            try:
+                assert await store._context.clean_up_in_thread(threading.get_ident) == threading.get_ident()
+            finally:
+                go_on.set()
+                await asyncio.gather(*busy)
