@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 __all__ = ["HangError", "watched"]
 
@@ -48,8 +49,20 @@ async def watched(seconds: float, what: str) -> AsyncIterator[None]:
 def _stacks(loop: asyncio.AbstractEventLoop) -> str:
     with tempfile.TemporaryFile("w+") as file:
         for task in asyncio.all_tasks(loop):
-            task.print_stack(file=file)
+            file.write(f"{task}\n{_awaited(task)}\n")
         file.flush()
         faulthandler.dump_traceback(file, all_threads=True)
         file.seek(0)
         return file.read()
+
+
+def _awaited(task: asyncio.Task[Any]) -> str:
+    """What a task waits for, from the outside in: its own stack shows the outermost coroutine only."""
+    lines = []
+    waits: Any = task.get_coro()
+    while waits is not None:
+        frame = getattr(waits, "cr_frame", None) or getattr(waits, "gi_frame", None)
+        if frame is not None:
+            lines.append(f"  {frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}")
+        waits = getattr(waits, "cr_await", None) or getattr(waits, "gi_yieldfrom", None)
+    return "\n".join(lines)

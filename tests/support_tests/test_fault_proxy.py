@@ -158,3 +158,15 @@ def test_a_seed_decides_which_request_meets_what() -> None:
     assert choose(2) != first
     assert set(first) == {"", *KINDS}
     assert 0.45 < first.count("") / len(first) < 0.55
+
+
+def test_no_fault_makes_what_is_large_slow_for_minutes() -> None:
+    """A GET without a range may bring megabytes: no kind sends those in crumbs, which nobody could tell from a hang."""
+    faults = RandomFaults(1, 1.0, stall_seconds=1.0)
+    steps = []
+    for number in range(2000):
+        fault = faults("GetObject", _request("GetObject", number))
+        steps += [getattr(fault, "bytes_per_step", getattr(fault, "size", None))]
+    assert faults.counts["reply trickled"] > 10
+    assert faults.counts["in pieces"] > 10
+    assert min(each for each in steps if each is not None) >= 1000

@@ -38,6 +38,8 @@ __all__ = ["KINDS", "RandomFaults"]
 
 SKEW_SECONDS = 3000.0
 DELAY_SECONDS = 0.3
+# What a GET without a range brings is not known: its first bytes at least, or some megabytes.
+_OPEN_ENDED_BYTES, _OPEN_ENDED_STEP_BYTES = 100, 1 << 15
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,12 +51,14 @@ class Situation:
         request: None: a connection was accepted.
         stall_seconds: How long a stall lasts.
         size: Bytes of what is up or down with the request, as far as the request says.
+        open_ended: Whether a reply may bring much more than `size`.
     """
 
     dice: random.Random
     request: Request | None
     stall_seconds: float
     size: int
+    open_ended: bool = False
 
     def somewhere(self) -> int:
         """A place in the body, its ends included."""
@@ -69,8 +73,13 @@ class Situation:
         return Stall(at, after, seconds=self.stall_seconds * self.dice.uniform(0.2, 1.5))  # type: ignore[arg-type]
 
     def trickle(self, direction: str) -> Fault:
-        """Slow, for about a second."""
-        return Trickle(max(self.size // 20, 1), 0.05, direction=direction)  # type: ignore[arg-type]
+        """Slow, for about a second; where nobody knows how much will come, for a few at the most."""
+        step = _OPEN_ENDED_STEP_BYTES if self.open_ended else max(self.size // 20, 1)
+        return Trickle(step, 0.05, direction=direction)  # type: ignore[arg-type]
+
+    def split(self) -> Fault:
+        """In single bytes, unless that takes minutes."""
+        return Split(1 if self.size < 1000 and not self.open_ended else self.dice.choice([1447, 1 << 14]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +126,7 @@ KINDS: Mapping[str, Kind] = {
     "head stalled": Kind(lambda s: s.stall("reply"), weight=1),
     "request trickled": Kind(lambda s: s.trickle("request"), _SENDING, sends=True, weight=1),
     "reply trickled": Kind(lambda s: s.trickle("response"), _GET, weight=1),
-    "in pieces": Kind(lambda s: Split(1 if s.size < 1000 else s.dice.choice([1447, 1 << 14]))),
+    "in pieces": Kind(lambda s: s.split()),
     "byte flipped on the way up": Kind(lambda s: Corrupt(s.dice.randrange(s.size), of="request"), _SENDING, sends=True),
     "byte flipped on the way down": Kind(lambda s: Corrupt(s.dice.randrange(max(s.size, 1))), _GET, weight=4),
     "500": Kind(lambda _: internal_error()),
@@ -172,7 +181,7 @@ class RandomFaults:
         dice = random.Random(f"{self._seed} {identity} {self._seen[identity]}")
         if dice.random() >= self._rate:
             return None
-        situation = Situation(dice, request, self._stall_seconds, _size(request))
+        situation = Situation(dice, request, self._stall_seconds, _size(request), _is_open_ended(request))
         fitting = [name for name, kind in KINDS.items() if _fits(kind, operation, request, situation.size, kept)]
         (name,) = dice.choices(fitting, [KINDS[each].weight for each in fitting])
         self.counts[name] += 1
@@ -193,8 +202,11 @@ def _size(request: Request | None) -> int:
     start, dash, end = request.headers.get("range", "").removeprefix("bytes=").partition("-")
     if dash and end:
         return int(end) - int(start or "0") + 1
-    # What a GET without a range will bring is not known: its first bytes at least.
-    return 100 if request.operation == "GetObject" else request.content_length or 0
+    return _OPEN_ENDED_BYTES if _is_open_ended(request) else request.content_length or 0
+
+
+def _is_open_ended(request: Request | None) -> bool:
+    return request is not None and request.operation == "GetObject" and "range" not in request.headers
 
 
 def _fits(kind: Kind, operation: str, request: Request | None, size: int, kept: bool) -> bool:
