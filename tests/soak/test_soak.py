@@ -1,9 +1,8 @@
-"""Two minutes of the soak. Its seed is new each time, or that of the environment."""
+"""Two minutes of the soak. Its seed is always the same, or that of the environment: try others by hand."""
 
 from __future__ import annotations
 
 import os
-import random
 
 import pytest
 
@@ -17,7 +16,7 @@ SECONDS = "ASYNCBLOB_SOAK_SECONDS"
 @pytest.mark.usefixtures("aws_env")
 async def test_nothing_is_lost_whatever_happens() -> None:
     """Random transfers beside each other, with faults, cancellations and overwrites, leave whole contents only."""
-    seed = int(os.environ.get(SEED) or random.SystemRandom().randrange(10**6))
+    seed = int(os.environ.get(SEED) or 1)
     print(f"{SEED}={seed}")  # noqa: T201 - pytest shows it where it fails
     report = await run_soak(seed, float(os.environ.get(SECONDS) or 120))
     print(report.to_table())  # noqa: T201
