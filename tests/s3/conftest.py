@@ -34,6 +34,12 @@ ON_ONE_PLANE = {
     "test_complete.py": "wire",
     "test_cancellation.py::test_an_abort_that_leaves_parts_is_repeated": "wire",
     "test_cancellation.py::test_a_service_that_does_not_answer_the_abort_is_named_in_the_log": "wire",
+    # About races, which know nothing of data planes; those on both show how each of them is raced.
+    "test_racing.py::test_a_race_that_stalls_is_given_up_for_another_one": "wire",
+    "test_racing.py::test_the_own_request_may_win": "wire",
+    "test_racing.py::test_a_race_that_fails_harms_nobody": "wire",
+    "test_racing.py::test_a_race_saves_a_part_whose_own_request_fails_for_good": "wire",
+    "test_racing.py::test_one_request_at_a_time_is_never_raced": "wire",
     "test_addressing.py::test_a_bare_400_to_head_is_followed": "wire",
     "test_credentials.py::test_credentials_that_stay_the_same_make_no_new_client": "wire",
     "test_credentials.py::test_expired_credentials_are_renewed_for_a_head_too": "wire",
