@@ -56,3 +56,8 @@ def fault_server() -> Iterator[FaultServer]:
     """An S3 service in this process that fails on demand; each test has its own."""
     with run_fault_server() as running:
         yield running
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the soak, which takes two minutes of one worker: at the end, the others would wait for it."""
+    items.sort(key=lambda item: "tests/soak/test_soak" not in item.nodeid)

@@ -19,7 +19,7 @@ import sys
 import traceback
 from enum import IntEnum
 
-from asyncblob.cli.output import complain, redact, write_line
+from asyncblob.cli.output import complain, printable, redact, write_line
 from asyncblob.errors import (
     BlobError,
     BlobNotFoundError,
@@ -134,6 +134,7 @@ def report(error: BaseException, *, verbose: bool) -> ExitCode:
 def complain_traceback(error: BaseException) -> None:
     """Write the traceback of an error on stderr."""
     try:
-        write_line(sys.stderr, redact("".join(traceback.format_exception(error))).rstrip("\n"))
+        text = redact("".join(traceback.format_exception(error))).rstrip("\n")
+        write_line(sys.stderr, "\n".join(map(printable, text.split("\n"))))
     except (OSError, ValueError):
         return  # as in `complain`

@@ -41,7 +41,7 @@ class Race:
 
     Attributes:
         offset: Where in the object it begins.
-        begun: When it began, in seconds of the clock.
+        begun: When it began, in seconds of the clock; infinity: it waits for its ticket still.
         reserved_bytes: What both requests may receive of the same bytes.
         meter: What it has received.
     """
@@ -117,6 +117,18 @@ class Stragglers:
         runner.race = Race(runner.part.offset + done, now, runner.part.length - done)
         runner.races += 1
         return runner.race
+
+    def begin_race(self, runner: Runner, race: Race, now: float) -> bool:
+        """A race that was started has waited for its ticket: what has come meanwhile needn't be fetched again.
+
+        Returns:
+            Whether anything is missing still.
+        """
+        # Never back, where the own request began anew: what was reserved is kept to.
+        race.offset = max(race.offset, runner.part.offset + runner.meter.bytes_done)
+        race.reserved_bytes = runner.part.end - race.offset
+        race.begun = now
+        return race.reserved_bytes > 0
 
     def end_race(self, runner: Runner, *, won: bool) -> None:
         """A race has ended: one of its two requests has received in vain what the other one has, too."""

@@ -99,7 +99,11 @@ class _Call(Generic[T]):
 
 
 async def run_in_thread(
-    function: Callable[[], T], *, limiter: anyio.CapacityLimiter, stop: StopFlag | None = None
+    function: Callable[[], T],
+    *,
+    limiter: anyio.CapacityLimiter,
+    stop: StopFlag | None = None,
+    in_any_case: bool = False,
 ) -> T:
     """Run a blocking function in a worker thread, and return when the thread has left it, cancelled or not.
 
@@ -107,11 +111,14 @@ async def run_in_thread(
         function: What to run. If it may take longer than some milliseconds it must look at `stop`.
         limiter: Bounds how many of these threads run at once. Never anyio's default, which is the application's.
         stop: Set when the caller is cancelled.
+        in_any_case: Whether the function cleans up: where no thread can be started it is called on the loop, which a
+            file that stays open would harm more.
 
     Returns:
         What the function returned.
 
     Raises:
+        RuntimeError: No thread can be started; the function was not called.
         asyncio.CancelledError: The caller was cancelled. The thread has ended; the function's outcome is dropped (it
             may have done its work).
     """
@@ -134,4 +141,6 @@ async def run_in_thread(
         if not runner.cancelled():
             runner.exception()
         raise cancelled
+    if in_any_case and runner.exception() is not None and call.abandon():
+        return function()
     return runner.result()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from urllib.parse import SplitResult, parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, urlsplit
 
 from asyncblob.errors import InvalidURLError
 
-__all__ = ["parse_bool", "parse_int", "split_url"]
+__all__ = ["parse_bool", "parse_int", "printable_url", "split_url"]
 
 
 def split_url(url: str, scheme: str, parameters: Collection[str]) -> tuple[SplitResult, dict[str, str]]:
@@ -76,3 +76,10 @@ def parse_int(name: str, value: str) -> int:
     if not (value.isascii() and value.isdigit() and len(value) <= 18):
         raise InvalidURLError(f"the URL parameter {name!r} must be a whole number, not {value!r}")
     return int(value)
+
+
+def printable_url(url: str) -> str:
+    """Percent-encode what is not printable: a name that errors and log lines show must not forge a line of its own."""
+    if url.isprintable():
+        return url
+    return "".join(each if each.isprintable() else quote(each, errors="surrogateescape") for each in url)

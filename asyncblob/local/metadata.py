@@ -145,12 +145,16 @@ def load_object(text: str | bytes) -> dict[str, Any]:
     if len(text) > MAX_JSON_BYTES:
         raise IntegrityError(f"the metadata is damaged: it has more than {MAX_JSON_BYTES} bytes")
     try:
-        fields = json.loads(text)
+        fields = json.loads(text if isinstance(text, str) else text.decode(), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise IntegrityError("the metadata is damaged: it is no JSON") from error
     if not isinstance(fields, dict):
         raise IntegrityError(f"the metadata is damaged: it is a JSON {type(fields).__name__}, not an object")
     return fields
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _take(fields: dict[str, Any], name: str, default: T) -> T:

@@ -9,9 +9,11 @@ from typing import TypeVar
 import anyio
 
 from asyncblob.blob import Blob, BlobStat, Opening, ProgressCallback, StrPath, TransferInfo
+from asyncblob.engine.descriptors import descriptors_to_spare, fitting
 from asyncblob.engine.lifecycle import Lifecycle
 from asyncblob.engine.stopwatch import Stopwatch
 from asyncblob.engine.threads import StopFlag, run_in_thread
+from asyncblob.engine.urls import printable_url
 from asyncblob.files.destination import make_directories, sync_parents
 from asyncblob.files.directory import Directory
 from asyncblob.keys import check_path, local_key
@@ -56,9 +58,11 @@ class LocalFileBlob(Blob):
         self.root = location.root
         self.fsync = location.fsync
         self.verify = location.verify
-        self._lifecycle = Lifecycle(f"file://{location.root}")
-        self._transfer_threads = anyio.CapacityLimiter(_TRANSFER_THREADS)
-        self._quick_threads = anyio.CapacityLimiter(_QUICK_THREADS)
+        self._lifecycle = Lifecycle(printable_url(f"file://{location.root}"))
+        # A transfer has up to five descriptors, its lock's among them, and the others a directory or two.
+        to_spare = descriptors_to_spare()
+        self._transfer_threads = anyio.CapacityLimiter(fitting(_TRANSFER_THREADS, each=4, to_spare=to_spare))
+        self._quick_threads = anyio.CapacityLimiter(fitting(_QUICK_THREADS, each=8, to_spare=to_spare))
 
     @classmethod
     def open(cls, file_url: str) -> Opening[LocalFileBlob]:

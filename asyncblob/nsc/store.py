@@ -14,8 +14,10 @@ import anyio
 
 from asyncblob.blob import Blob, Opening, ProgressCallback, StrPath, TransferInfo
 from asyncblob.engine.cancellation import finish, task_group
+from asyncblob.engine.descriptors import descriptors_to_spare, fitting
 from asyncblob.engine.lifecycle import Lifecycle
 from asyncblob.engine.progress import ProgressMeter
+from asyncblob.engine.slots import Slots
 from asyncblob.engine.stopwatch import Stopwatch
 from asyncblob.engine.threads import run_in_thread
 from asyncblob.errors import BlobChangedError, BlobError, CommandError, CommandNotFoundError, IntegrityError
@@ -39,6 +41,9 @@ MAX_PROCESSES = 8
 """How many uploads and downloads of one store have a process at a time. A download fetches with four connections of
 its own (foundation's ``framework/io/downloader``), so these make 32; more transfers wait for their turn."""
 
+_MAX_TRANSFERS = 2 * MAX_PROCESSES
+"""How many have their file or their private directory open: those that have a process, and the next ones."""
+
 # Short calls (open, rename, remove) never wait behind a process, which may take hours.
 _MAX_FILE_THREADS = 4
 
@@ -53,8 +58,9 @@ class NscStore(Blob):
     """A namespace of Namespace's artifact storage. Open one with `NscStore.open`.
 
     Each transfer is one run of ``nsc artifact upload`` or ``nsc artifact download``, which must be on PATH and logged
-    in. At most `MAX_PROCESSES` run at once. Next to a download runs ``nsc artifact describe``, for the length. There
-    is no digest to check: `TransferInfo.checksum` is ``""``. What is printed is kept up to some 100 KiB a run.
+    in. At most `MAX_PROCESSES` run at once, fewer where the process may have few descriptors; the others wait before
+    they open a file. Next to a download runs ``nsc artifact describe``, for the length. There is no digest to check:
+    `TransferInfo.checksum` is ``""``. What is printed is kept up to some 100 KiB a run.
 
     A cancelled call returns when the process group of ``nsc`` has ended, in five seconds at the most. An upload that
     is cancelled may or may not be visible afterwards.
@@ -63,8 +69,12 @@ class NscStore(Blob):
     def __init__(self, location: Location) -> None:
         self._location = location
         self._lifecycle = Lifecycle(str(location))
-        self._processes = anyio.CapacityLimiter(MAX_PROCESSES)
-        self._lookups = anyio.CapacityLimiter(MAX_PROCESSES)
+        # A process that is being started takes seven descriptors (two pipes, one more for its errors, its standard
+        # input), and two while it runs; a transfer takes up to two.
+        to_spare = descriptors_to_spare()
+        self._processes = anyio.CapacityLimiter(fitting(MAX_PROCESSES, each=10, to_spare=to_spare))
+        self._lookups = anyio.CapacityLimiter(fitting(MAX_PROCESSES, each=16, to_spare=to_spare))
+        self._slots = Slots(fitting(_MAX_TRANSFERS, each=8, to_spare=to_spare))
         self._files = anyio.CapacityLimiter(_MAX_FILE_THREADS)
         self._grace_seconds = GRACE_SECONDS
         self._lookup_seconds = LOOKUP_SECONDS
@@ -236,27 +246,32 @@ class NscStore(Blob):
     async def _in_thread(self, function: Callable[[], T]) -> T:
         return await run_in_thread(function, limiter=self._files)
 
+    async def _clean_up_in_thread(self, function: Callable[[], None]) -> None:
+        await run_in_thread(function, limiter=self._files, in_any_case=True)
+
     @asynccontextmanager
     async def _source(self, path: str) -> AsyncIterator[Source]:
         """Open a file, and close it at the end, also when the opening is what was cancelled."""
         opened: list[Source] = []
-        try:
-            await self._in_thread(lambda: opened.append(_open_source(path)))
-            yield opened[0]
-        finally:
-            for source in opened:
-                await finish(self._in_thread(source.close))
+        with await self._slots.acquire() as slot:
+            try:
+                await slot.patiently(lambda: self._in_thread(lambda: opened.append(_open_source(path))))
+                yield opened[0]
+            finally:
+                for source in opened:
+                    await finish(self._clean_up_in_thread(source.close))
 
     @asynccontextmanager
     async def _pending(self, path: str) -> AsyncIterator[PendingDirectory]:
         """Make a private directory for a download, and remove it at the end, also when the making was cancelled."""
         made: list[PendingDirectory] = []
-        try:
-            await self._in_thread(lambda: made.append(PendingDirectory.create(path)))
-            yield made[0]
-        finally:
-            for pending in made:
-                await finish(self._in_thread(pending.discard))
+        with await self._slots.acquire() as slot:
+            try:
+                await slot.patiently(lambda: self._in_thread(lambda: made.append(PendingDirectory.create(path))))
+                yield made[0]
+            finally:
+                for pending in made:
+                    await finish(self._clean_up_in_thread(pending.discard))
 
 
 def _find_program() -> str:

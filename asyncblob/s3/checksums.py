@@ -24,6 +24,9 @@ class ChecksumPolicy:
     With ``checksum=auto`` the first uploads carry one. If the service answers in a way that a service which doesn't
     take checksums would, the upload is made again without; if that succeeds, the store goes on without, and says so
     once in its log. A service that has accepted a checksum before is taken at its word when it refuses something.
+
+    Attributes:
+        untold: Whether the service refused, when it was asked last, to tell the checksum of an object.
     """
 
     def __init__(self, option: str, *, store: str) -> None:
@@ -31,6 +34,7 @@ class ChecksumPolicy:
         self._store = store
         self._accepted = False
         self._refused = False
+        self.untold = False
 
     @property
     def verifies(self) -> bool:

@@ -45,6 +45,7 @@ _MODULES = (
     "asyncblob.s3.body",
     "asyncblob.s3.documents",
     "asyncblob.s3.http_session",
+    "asyncblob.s3.redirects",
     "asyncblob.s3.signing",
 )
 _MODEL_FILES = (("s3", "service-2"), ("s3", "endpoint-rule-set-1"))
@@ -228,6 +229,7 @@ class Connection:
 
     async def _new_client(self, session: AioSession, credentials: dict[str, str | None]) -> S3Client:
         from asyncblob.s3.documents import register_body
+        from asyncblob.s3.redirects import register_end
         from asyncblob.s3.signing import register_signer
 
         region = self._options.region or _configured_region(session, own=self._session is None)
@@ -247,6 +249,7 @@ class Connection:
         self._used_session = session
         register_signer(client)
         register_body(client)
+        register_end(client)
         return client
 
     @contextmanager

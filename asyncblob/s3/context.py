@@ -10,6 +10,7 @@ import anyio
 
 from asyncblob.engine.budget import Budget
 from asyncblob.engine.cancellation import finish
+from asyncblob.engine.slots import Slots
 from asyncblob.engine.threads import run_in_thread
 from asyncblob.s3.checksums import ChecksumPolicy
 from asyncblob.s3.connection import Connection
@@ -48,6 +49,7 @@ class StoreContext:
         sizes: What the store's downloads are like.
         requests: Sends requests, again where that helps.
         budget: What all transfers may hold together.
+        slots: Which transfers may have files open.
         checksums: Whether the service takes checksums.
         threads: Bounds the worker threads that touch files.
     """
@@ -59,6 +61,7 @@ class StoreContext:
     sizes: SizeHint
     requests: Requests
     budget: Budget
+    slots: Slots
     checksums: ChecksumPolicy
     threads: anyio.CapacityLimiter
 
@@ -79,4 +82,4 @@ class StoreContext:
 
     async def clean_up_in_thread(self, function: Callable[[], T]) -> T:
         """Run a short blocking function in a worker thread, whatever happens to the caller meanwhile."""
-        return await finish(run_in_thread(function, limiter=self.threads))
+        return await finish(run_in_thread(function, limiter=self.threads, in_any_case=True))

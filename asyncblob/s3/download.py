@@ -11,9 +11,9 @@ from asyncblob.engine.cancellation import task_group
 from asyncblob.engine.hedging import hedged
 from asyncblob.engine.plan import AUTO_CONCURRENCY, MIB, Part, Plan, plan_download
 from asyncblob.engine.progress import PartMeter, ProgressMeter
-from asyncblob.engine.retry import RetryPolicy, Verdict
+from asyncblob.engine.retry import Decision, RetryPolicy, Verdict
 from asyncblob.engine.scheduler import run_parts
-from asyncblob.errors import BlobChangedError, IntegrityError, TransferError
+from asyncblob.errors import BlobChangedError, BlobError, IntegrityError, TransferError
 from asyncblob.files.directory import naming
 from asyncblob.files.publish import PendingFile
 from asyncblob.s3 import crc
@@ -37,6 +37,10 @@ _INTEGRITY_ATTEMPTS = 2
 
 CHECKSUM_REFUSALS = frozenset({400, 403, 405, 501})
 """A request for a checksum that the service refuses so says nothing of the object: there is no checksum to be had."""
+
+_REFUSALS_BELIEVED = 3
+"""How often it must say so. The reply to a HEAD has no body: a 400 may as well be a RequestTimeout or an ExpiredToken,
+which pass, and whoever believed it would deliver unverified what can be verified."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,9 +214,11 @@ class Download:
         Of an object of which something is there, it is the first part that isn't.
         """
         part_size = self._plan(0, kept).part_size
+        # Had before the clock runs: to ask twice because the budget is used up would only make the queue longer.
+        tickets = [await share.acquire(self._plane.part_memory_bytes)]
 
         async def open_(length: int | None) -> OpenReply:
-            ticket = await share.acquire(self._plane.part_memory_bytes)
+            ticket = tickets.pop() if tickets else await share.acquire(self._plane.part_memory_bytes)
             start, etag = (number - 1) * part_size, kept.etag if kept is not None else ""
             return await OpenReply.open(
                 self._plane.get_object(self._key, start=start, length=length, etag=etag), ticket
@@ -238,7 +244,11 @@ class Download:
                 raise ObjectChanged("the object was empty, and is not any more")
             return reply
 
-        return await hedged(ask, discard=OpenReply.aclose)
+        try:
+            return await hedged(ask, discard=OpenReply.aclose, passing=ConnectionFailure)
+        finally:
+            for ticket in tickets:  # cancelled before its first step
+                ticket.release()
 
     async def _save_first(self, first: OpenReply, part: Part, fd: int, whole: crc.Whole, racing: Racing) -> None:
         meter = self._meter.start_part()
@@ -321,14 +331,20 @@ class Download:
         return await self._requests.send(fetch, tally=self._tally, special=_range_changed, path=self._dest_path)
 
     async def _look_checksum_up(self, head: ObjectHead, found: list[int | None], must_answer: bool) -> None:
+        checksums = self._context.checksums
+        refusals = 0
+
         async def look() -> StoredChecksum:
-            return await hedged(lambda: self._plane.find_checksum(self._key, etag=head.etag))
+            return await hedged(lambda: self._plane.find_checksum(self._key, etag=head.etag), passing=ConnectionFailure)
 
         def special(failure: Exception) -> Verdict | None:
+            nonlocal refusals
             if isinstance(failure, ServiceFailure) and failure.status == 404:
                 raise ObjectChanged("the object was deleted") from failure
             if isinstance(failure, ServiceFailure) and failure.status in CHECKSUM_REFUSALS:
-                raise _NoChecksum from failure
+                refusals += 1
+                enough = checksums.untold or refusals == _REFUSALS_BELIEVED
+                return Verdict(Decision.FAIL if enough else Decision.RETRY, _NoChecksum())
             return _changed(failure)
 
         try:
@@ -336,7 +352,9 @@ class Download:
         except _NoChecksum as refusal:
             if must_answer:
                 raise ObjectChanged("the service doesn't say whether it is the same") from refusal.__cause__
+            checksums.untold = True
             return
+        checksums.untold = False
         if stored.etag != head.etag:
             raise ObjectChanged("the service answered with another ETag than asked for")
         found[0] = stored.crc
@@ -380,8 +398,8 @@ class Download:
         return crc.text(whole)
 
 
-class _NoChecksum(Exception):
-    """The service doesn't tell a checksum."""
+class _NoChecksum(BlobError):
+    """The service doesn't tell a checksum. Never reaches a caller."""
 
 
 def _changed(failure: Exception) -> Verdict | None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 __all__ = [
     "BadReply",
+    "CertificateFailure",
     "ChecksumRefused",
     "ConnectionFailure",
     "Corrupted",
@@ -22,16 +23,21 @@ __all__ = [
 ]
 
 _CODE = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
-# A name of a secret and what follows it, as in a query, a header, JSON or XML; and the ids of access keys.
+_REGION = re.compile(r"[A-Za-z0-9-]{1,63}", re.ASCII)
+# A name of a secret and what follows it, as in a query, a header, JSON or XML; the ids of access keys; and what is as
+# long as a secret key (40 characters), a signature (64) or a session token, whether it is one or not.
 _SECRETS = re.compile(
     r"(?i)(?:signature(?:provided)?|credential|(?:security|session)[-_]?token|secret[-_]?(?:access[-_]?)?key"
     r"|access[-_]?key(?:[-_]?id)?)[\"']?\s*[=:>]\s*[\"']?[^\s&,\"'<>]+"
     r"|\b(?:AKIA|ASIA)[A-Z0-9]{8,}\b"
+    r"|[A-Za-z0-9+/=_-]{40,}"
 )
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}", re.ASCII)
 # What these say can hold the request's signature or what was signed.
 _SILENT_CODES = frozenset({"SignatureDoesNotMatch", "InvalidAccessKeyId", "InvalidToken", "InvalidSignature"})
 _MESSAGE_MAX_LENGTH = 200
+_READ_MAX_LENGTH = 4096
+"""What is looked at of a message: it is worked on character by character, on the event loop."""
 
 
 class RequestFailure(Exception):
@@ -61,10 +67,17 @@ class ServiceFailure(RequestFailure):
         self.code = code if _CODE.fullmatch(code) else str(status)
         self.headers = headers or {}
         self.request_id = request_id if _REQUEST_ID.fullmatch(request_id) else ""
+        message = message[:_READ_MAX_LENGTH]
         message = " ".join("".join(character if character.isprintable() else " " for character in message).split())
         said = "" if self.code in _SILENT_CODES else _SECRETS.sub("…", message)
         self.said = said[:_MESSAGE_MAX_LENGTH]
         super().__init__(str(self))
+
+    @property
+    def region(self) -> str:
+        """The bucket's region, if the service names one; else ``""``."""
+        named = self.headers.get("x-amz-bucket-region", "")
+        return named if _REGION.fullmatch(named) else ""
 
     def __str__(self) -> str:
         text = f"the service answered {self.status} {self.code}"
@@ -75,6 +88,10 @@ class ServiceFailure(RequestFailure):
 
 class ConnectionFailure(RequestFailure):
     """No connection could be made, or it broke, or nothing came for too long, or the reply was shorter than it said."""
+
+
+class CertificateFailure(RequestFailure):
+    """The service's certificate is not one to trust: nothing was sent, and another try would end the same way."""
 
 
 class BadReply(RequestFailure):

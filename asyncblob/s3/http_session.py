@@ -3,10 +3,13 @@
 aiohttp follows redirects by itself, to wherever they lead and with the session token in its header; botocore follows
 those that S3 means (to a bucket's region) and signs anew. And its receive buffer of 64 KiB makes it stop and go at the
 speeds that a data plane is for.
+
+And with replies that whoever answers can't make too large, nor unreadable by a header that nobody asks for.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -14,9 +17,15 @@ from typing import Any
 
 from aiobotocore.httpsession import AIOHTTPSession
 
+from asyncblob.s3.failures import BadReply
+from asyncblob.s3.reply_documents import MAX_DOCUMENT_BYTES, readable
+from asyncblob.wire.heads import header_text
+
 __all__ = ["HTTPSession", "closing_on_failure"]
 
 _READ_BUFFER_BYTES = 2**18
+
+_find_control = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 
 _opened: ContextVar[list[Any]] = ContextVar("asyncblob-opened-responses")
 
@@ -57,4 +66,47 @@ class _Requester:
             method, **arguments, allow_redirects=False, read_bufsize=_READ_BUFFER_BYTES
         )
         _opened.get([]).append(response)
-        return response
+        return _Reply(response)
+
+
+class _Reply:
+    """An aiohttp response, of which aiobotocore reads only what it can hold and understand."""
+
+    __slots__ = ("_response",)
+
+    def __init__(self, response: Any) -> None:
+        self._response = response
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._response, name)
+
+    @property
+    def raw_headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        """The headers, as UTF-8, which aiobotocore takes them for.
+
+        Raises:
+            BadReply: A value holds a control character, which HTTP forbids (RFC 9110, section 5.5) and aiohttp doesn't.
+        """
+        headers = self._response.raw_headers
+        if any(_find_control(value) for _, value in headers):
+            self._response.close()
+            raise BadReply("a control character in a header")
+        return tuple((name, header_text(value).encode()) for name, value in headers)
+
+    async def read(self) -> bytes:
+        """The whole body: a document, or nothing. Those that may be large are read piece by piece from `content`.
+
+        Raises:
+            BadReply: It is larger than any of S3's, or a success that must not be parsed.
+        """
+        body = bytearray()
+        try:
+            while len(body) <= MAX_DOCUMENT_BYTES and (piece := await self._response.content.readany()):
+                body += piece
+        except BaseException:
+            self._response.close()
+            raise
+        if len(body) > MAX_DOCUMENT_BYTES:
+            self._response.close()
+            raise BadReply(f"a document of more than {MAX_DOCUMENT_BYTES} bytes")
+        return readable(bytes(body), failed=self._response.status >= 300)

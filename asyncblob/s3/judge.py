@@ -18,6 +18,7 @@ from asyncblob.errors import (
 )
 from asyncblob.s3.failures import (
     BadReply,
+    CertificateFailure,
     ConnectionFailure,
     Corrupted,
     ObjectChanged,
@@ -73,6 +74,8 @@ def judge(failure: Exception, *, bucket: str) -> Verdict:
         return _judge_service(failure, bucket)
     if isinstance(failure, ConnectionFailure):
         return Verdict(Decision.RETRY, reason=str(failure))
+    if isinstance(failure, CertificateFailure):
+        return Verdict(Decision.FAIL, TransferError(str(failure)))
     if isinstance(failure, ObjectChanged):
         return Verdict(Decision.FAIL, BlobChangedError("the object changed while it was transferred; try again"))
     if isinstance(failure, Corrupted):
@@ -121,8 +124,7 @@ def _judge_service(failure: ServiceFailure, bucket: str) -> Verdict:
     if code == "NoSuchKey" or status == 404:
         return Verdict(Decision.FAIL, BlobNotFoundError(f"there is no such blob ({failure})"))
     if code in REGION_CODES or status in (301, 307):
-        region = failure.headers.get("x-amz-bucket-region", "")
-        hint = f"region={region}" if region else "the bucket's region as region=…"
+        hint = f"region={failure.region}" if failure.region else "the bucket's region as region=…"
         return Verdict(
             Decision.FAIL, TransferError(f"the bucket is in another region ({failure}); put {hint} in the URL")
         )

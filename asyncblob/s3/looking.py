@@ -13,7 +13,7 @@ from asyncblob.s3.context import StoreContext
 from asyncblob.s3.failures import BadReply, ServiceFailure
 from asyncblob.s3.requests import Tally
 
-__all__ = ["look_up"]
+__all__ = ["look_up", "time_of"]
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -29,10 +29,10 @@ async def look_up(context: StoreContext, key: str) -> BlobStat:
         response = await context.connection.client.head_object(**arguments)
         if "ContentLength" not in response:
             raise BadReply("a reply to HeadObject without Content-Length")
-        return response
+        return response, time_of(response, "LastModified")
 
     try:
-        response = await context.requests.control(head, tally=Tally())
+        response, modified = await context.requests.control(head, tally=Tally())
     except BlobNotFoundError as error:
         # A HEAD's 404 has no body to say what is missing: the key or the bucket.
         if not await _bucket_exists(context):
@@ -43,11 +43,24 @@ async def look_up(context: StoreContext, key: str) -> BlobStat:
     return BlobStat(
         key=key.removeprefix("/"),
         size=response["ContentLength"],
-        modified=response.get("LastModified", _EPOCH).astimezone(UTC),
+        modified=modified,
         etag=str(response.get("ETag", "")),
         checksum=f"crc64nvme:{found}" if found and full else "",
         metadata=response.get("Metadata", {}),
     )
+
+
+def time_of(response: Any, name: str) -> datetime:
+    """A time in a reply, in UTC; that of 1970 if it has none.
+
+    Raises:
+        BadReply: It is beyond the years that a datetime has.
+    """
+    try:
+        time: datetime = response.get(name, _EPOCH).astimezone(UTC)
+    except (OverflowError, ValueError):
+        raise BadReply(f"a {name} that is beyond the years 1 to 9999") from None
+    return time
 
 
 async def _bucket_exists(context: StoreContext) -> bool:

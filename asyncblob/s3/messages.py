@@ -39,10 +39,11 @@ __all__ = [
 ]
 
 _CHECKSUM_HEADER = "x-amz-checksum-crc64nvme"
-_CODE = re.compile(rb"<Code>\s*([^<]{1,128}?)\s*</Code>")
+# Linear in the length of a document that a stranger wrote: no two repetitions in a row may take the same character.
+_CODE = re.compile(rb"<Code>([^<]{1,256})</Code>")
 _MESSAGE = re.compile(rb"<Message>([^<]{0,1024})</Message>")
-_REQUEST_ID = re.compile(rb"<RequestId>\s*([^<]{1,128}?)\s*</RequestId>")
-_REGION = re.compile(rb"<Region>\s*([a-z0-9-]{1,64})\s*</Region>")
+_REQUEST_ID = re.compile(rb"<RequestId>([^<]{1,256})</RequestId>")
+_REGION = re.compile(rb"<Region>([^<]{1,256})</Region>")
 
 _REGION_HEADER = "x-amz-bucket-region"
 
@@ -197,9 +198,9 @@ def check_success(reply: Reply) -> None:
         return
     document = reply.document
     headers = reply.head.headers
-    region = _REGION.search(document)
-    if region is not None and _REGION_HEADER not in headers:
-        headers[_REGION_HEADER] = region[1].decode()
+    region = _first(_REGION, document)
+    if region and _REGION_HEADER not in headers:
+        headers[_REGION_HEADER] = region
     raise ServiceFailure(
         reply.head.status,
         _first(_CODE, document),
@@ -215,15 +216,20 @@ def _request_id(headers: dict[str, str]) -> str:
 
 def _first(pattern: re.Pattern[bytes], document: bytes) -> str:
     match = pattern.search(document)
-    return unescape(match[1].decode("utf-8", "replace"), {"&quot;": '"', "&apos;": "'"}) if match else ""
+    return unescape(match[1].decode("utf-8", "replace"), {"&quot;": '"', "&apos;": "'"}).strip() if match else ""
 
 
-def clock_offset(failure: ServiceFailure) -> float | None:
-    """How far the service's clock is ahead, if that is what the failure is about."""
+def clock_offset(failure: ServiceFailure, used: float) -> float | None:
+    """How far the service's clock is ahead, if that is what the failure of a request is about.
+
+    Args:
+        failure: What the service answered.
+        used: By how much the request was signed ahead of this machine's clock, which may have been set right since.
+    """
     if failure.code not in SKEW_CODES and not (failure.status == 403 and failure.code == "403"):
         return None
     offset = skew_seconds(failure)
-    if offset is None or (failure.code not in SKEW_CODES and abs(offset) <= MAX_SKEW_SECONDS):
+    if offset is None or (failure.code not in SKEW_CODES and abs(offset - used) <= MAX_SKEW_SECONDS):
         return None
     return offset if 0 <= time.time() + offset < _LAST_TIME else None
 
@@ -232,5 +238,4 @@ def is_elsewhere(failure: ServiceFailure, route: Route) -> bool:
     """Whether it says that the bucket is in another region."""
     if failure.code in REGION_CODES or failure.status in (301, 307):
         return True
-    region = failure.headers.get(_REGION_HEADER, "")
-    return failure.status == 400 and failure.code == "400" and region not in ("", route.region)
+    return failure.status == 400 and failure.code == "400" and failure.region not in ("", route.region)

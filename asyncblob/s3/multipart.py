@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from asyncblob.engine.cancellation import finish
@@ -15,6 +15,7 @@ from asyncblob.errors import BlobError, BucketNotFoundError
 from asyncblob.s3 import crc
 from asyncblob.s3.context import StoreContext
 from asyncblob.s3.failures import BadReply, ServiceFailure
+from asyncblob.s3.looking import time_of
 from asyncblob.s3.requests import Tally
 
 __all__ = ["ListedPart", "ListedUpload", "UploadGone", "abort", "abort_or_log", "list_parts", "list_uploads_page"]
@@ -26,8 +27,6 @@ _ABORT_ROUNDS = 5
 https://docs.aws.amazon.com/AmazonS3/latest/API/API_AbortMultipartUpload.html"""
 
 _ABORT_POLICY = RetryPolicy(max_attempts=6, base_seconds=0.1, cap_seconds=2.0)
-
-_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 class UploadGone(Exception):
@@ -113,20 +112,19 @@ async def list_uploads_page(
         BlobError: The service doesn't say.
     """
 
-    async def list_page() -> Any:
+    async def list_page() -> tuple[list[ListedUpload], Mapping[str, str] | None]:
         arguments: dict[str, Any] = {"Bucket": context.options.bucket, "Prefix": prefix, **marker}
         page = await context.connection.client.list_multipart_uploads(**arguments)
         if page.get("IsTruncated") and _next_uploads(page) in ({}, marker):
             raise BadReply("a page of ListMultipartUploads that leads nowhere")
-        return page
+        found = [
+            ListedUpload(each["Key"], each["UploadId"], time_of(each, "Initiated"))
+            for each in page.get("Uploads", [])
+            if each.get("Key") and each.get("UploadId")
+        ]
+        return found, _next_uploads(page) if page.get("IsTruncated") else None
 
-    page = await context.requests.control(list_page, tally=Tally())
-    found = [
-        ListedUpload(each["Key"], each["UploadId"], each.get("Initiated", _EPOCH).astimezone(UTC))
-        for each in page.get("Uploads", [])
-        if each.get("Key") and each.get("UploadId")
-    ]
-    return found, _next_uploads(page) if page.get("IsTruncated") else None
+    return await context.requests.control(list_page, tally=Tally())
 
 
 async def abort(context: StoreContext, key: str, upload_id: str) -> bool:
@@ -189,7 +187,7 @@ async def _abort_in_time(context: StoreContext, key: str, upload_id: str) -> Non
     except BlobError as error:
         why = error.message
     _log.error(
-        "%s: the multipart upload %s of %r could not be aborted within %g s (%s); its parts cost storage until it "
+        "%s: the multipart upload %r of %r could not be aborted within %g s (%s); its parts cost storage until it "
         "is: abort it by hand (asyncblob abort) or with a lifecycle rule",
         context.options.store_name,
         upload_id,

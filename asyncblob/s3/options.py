@@ -8,7 +8,7 @@ from dataclasses import KW_ONLY, dataclass, fields
 from typing import Self
 from urllib.parse import unquote, urlsplit
 
-from asyncblob.engine.urls import parse_bool, parse_int, split_url
+from asyncblob.engine.urls import parse_bool, parse_int, printable_url, split_url
 from asyncblob.errors import InvalidKeyError, InvalidURLError
 from asyncblob.keys import s3_key
 
@@ -189,7 +189,7 @@ class Options:
     @property
     def store_name(self) -> str:
         """The store as errors and logs call it: the bucket and the prefix, and nothing else."""
-        return f"s3://{self.bucket}" + (f"/{self.prefix}" if self.prefix else "")
+        return printable_url(f"s3://{self.bucket}" + (f"/{self.prefix}" if self.prefix else ""))
 
 
 def _check_endpoint(endpoint: str) -> None:

@@ -6,18 +6,23 @@ same place could let the slower one damage what the quicker one was judged by. W
 cancelled and has ended before its bytes are copied to where they belong; the part's checksum is then that of what
 is in the file. When the own request wins, the second one is cancelled.
 
-Memory: a ticket of the store's budget for each race. Disk: what was raced, beside the destination, until the end.
+Memory: a ticket of the store's budget for each race. Disk: what was raced, beside the destination, until the end. That
+file has holes; on Windows, where one would be filled with zeros as far as it is written to, nothing is raced.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import math
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Protocol
 
 import anyio
 
 from asyncblob.engine.budget import Share
+from asyncblob.engine.cancellation import task_group
 from asyncblob.engine.plan import Part
 from asyncblob.engine.progress import PartMeter
 from asyncblob.engine.stragglers import Race, Runner, Stragglers
@@ -48,11 +53,20 @@ class FetchRest(Protocol):
 
 
 class _Course:
-    """What is needed to end the requests of one part."""
+    """What is needed to end the requests of one part.
+
+    Attributes:
+        own: Ends its own request.
+        second: Ends the second one; None: there is none.
+        second_begun: Whether the second one has its ticket.
+        second_ended: Set when the second one has ended.
+        won: The race that has been won.
+    """
 
     def __init__(self) -> None:
         self.own = anyio.CancelScope()
         self.second: anyio.CancelScope | None = None
+        self.second_begun = False
         self.second_ended = anyio.Event()
         self.won: Race | None = None
 
@@ -98,12 +112,14 @@ class Racing:
         self._watching = anyio.CancelScope()
         self._courses: dict[Runner, _Course] = {}
         self._aside: PendingFile | None = None
+        self._making_aside = asyncio.Lock()
         self._clock = anyio.current_time
 
     def to_the_last(self, parts: Iterable[Part]) -> Iterator[Part]:
         """The parts; after the last one, races may begin."""
         yield from parts
-        self._all_begun.set()
+        if sys.platform != "win32":
+            self._all_begun.set()
 
     async def fetch(self, part: Part, meter: PartMeter, own: Callable[[], Awaitable[int | None]]) -> int | None:
         """Fetch a part by its own request, or by a second one if that is quicker.
@@ -124,19 +140,20 @@ class Racing:
                 try:
                     value = await own()
                 except TransferError:
-                    while course.second is not None:
+                    # A second one without a ticket may be waiting for the one that is held here.
+                    while course.second is not None and course.second_begun:
                         await course.second_ended.wait()
                     if course.won is None:
                         raise
-            # Cancelled or failed, it has ended: nothing else writes there any more.
-            won = course.won if course.own.cancel_called else None
-            if won is not None:
-                value = await self._take_over(part, won)
         finally:
+            # Before its bytes are copied: it is not to be raced meanwhile.
             del self._courses[runner]
             if course.second is not None:
                 course.second.cancel()
             self._stragglers.end(runner, self._clock(), won_by_race=course.won is not None)
+        if course.won is not None:
+            # Cancelled or failed, its own request has ended: nothing else writes there any more.
+            value = await self._take_over(part, course.won)
         self._parts_left -= 1
         if not self._parts_left:
             self._watching.cancel()
@@ -146,7 +163,7 @@ class Racing:
         """Begin races where they help, until all parts are done."""
         with self._watching:
             await self._all_begun.wait()
-            async with anyio.create_task_group() as races:
+            async with task_group() as races:
                 while True:
                     runner = self._stragglers.find(self._clock())
                     if runner is None:
@@ -158,8 +175,9 @@ class Racing:
                         await course.second_ended.wait()
                         continue
                     course.second = anyio.CancelScope()
+                    course.second_begun = False
                     course.second_ended = anyio.Event()
-                    race = self._stragglers.start_race(runner, self._clock())
+                    race = self._stragglers.start_race(runner, math.inf)  # without a ticket it doesn't straggle
                     races.start_soon(self._race, runner, course, race)
 
     async def aclose(self) -> None:
@@ -173,11 +191,13 @@ class Racing:
             with course.second:
                 ticket = await self._share.acquire(self._memory_bytes)
                 try:
-                    fd = await self._aside_fd()
-                    length = runner.part.offset + runner.part.length - race.offset
-                    await self._fetch_rest(start=race.offset, length=length, fd=fd, meter=race.meter)
-                    course.won = race
-                    course.own.cancel()
+                    course.second_begun = True
+                    if self._stragglers.begin_race(runner, race, self._clock()):
+                        fd = await self._aside_fd()
+                        length = runner.part.end - race.offset
+                        await self._fetch_rest(start=race.offset, length=length, fd=fd, meter=race.meter)
+                        course.won = race
+                        course.own.cancel()
                 finally:
                     ticket.release()
         except (BlobError, RequestFailure, OSError) as error:
@@ -190,12 +210,14 @@ class Racing:
             course.second_ended.set()
 
     async def _aside_fd(self) -> int:
-        def create() -> None:
-            self._aside = self._aside or PendingFile.create(self._dest_path)
+        def create() -> None:  # cancelled or not, what the thread has made is there to be discarded
+            self._aside = PendingFile.create(self._dest_path)
 
-        await self._context.in_thread(create)
-        assert self._aside is not None  # noqa: S101 - just made
-        return self._aside.fd
+        async with self._making_aside:  # races begin at the same time, and a second file would be lost
+            if self._aside is None:
+                await self._context.in_thread(create)
+            assert self._aside is not None  # noqa: S101 - just made
+            return self._aside.fd
 
     async def _take_over(self, part: Part, race: Race) -> int | None:
         """Copy what the second request has fetched to where it belongs; the CRC of what is there then."""

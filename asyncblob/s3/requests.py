@@ -13,17 +13,13 @@ from asyncblob.s3.connection import Connection
 from asyncblob.s3.deadline import Deadline
 from asyncblob.s3.failures import FileFailure, ServiceFailure
 from asyncblob.s3.judge import EXPIRED_CODES, judge
+from asyncblob.s3.limits import Limits
 from asyncblob.s3.options import Options
 from asyncblob.s3.translation import translated
 
-__all__ = ["CONTROL_REQUESTS", "Requests", "Tally"]
+__all__ = ["Requests", "Tally"]
 
 T = TypeVar("T")
-
-_ORDINARY_REQUESTS, _URGENT_REQUESTS = 32, 16
-CONTROL_REQUESTS = _ORDINARY_REQUESTS + _URGENT_REQUESTS
-"""Requests of the control plane in flight at once. They have connections of their own: an abort must not wait for parts
-that take minutes on a slow uplink, nor for other requests that the service doesn't answer."""
 
 
 class Tally:
@@ -45,14 +41,16 @@ class Requests:
     Cancellation: no retry outlives the caller; a request under way is cancelled with it.
     """
 
-    def __init__(self, connection: Connection, budget: Budget, policy: RetryPolicy, options: Options) -> None:
+    def __init__(
+        self, connection: Connection, budget: Budget, policy: RetryPolicy, options: Options, limits: Limits
+    ) -> None:
         self._connection = connection
         self._budget = budget
         self._policy = policy
         self._retry_budget = RetryBudget()
         self._options = options
-        self._ordinary = asyncio.Semaphore(_ORDINARY_REQUESTS)
-        self._urgent = asyncio.Semaphore(_URGENT_REQUESTS)
+        self._ordinary = asyncio.Semaphore(limits.control)
+        self._urgent = asyncio.Semaphore(limits.urgent)
 
     async def control(
         self,

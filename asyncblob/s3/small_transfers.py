@@ -107,6 +107,10 @@ class SmallTransfers:
         )
 
     async def _within_budget(self, request: Callable[[], Awaitable[T]]) -> T:
-        with self._context.budget.share(concurrency=1) as share:
-            await share.acquire(2 * SMALL_FILE_BYTES)
-            return await request()
+        async def with_ticket() -> T:
+            with self._context.budget.share(concurrency=1) as share:
+                await share.acquire(2 * SMALL_FILE_BYTES)
+                return await request()
+
+        with self._context.slots.without_waiting() as slot:
+            return await slot.patiently(with_ticket)

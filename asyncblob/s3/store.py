@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,10 +12,12 @@ import anyio
 
 from asyncblob.blob import Blob, BlobStat, Opening, PendingUpload, ProgressCallback, StrPath, TransferInfo
 from asyncblob.engine.budget import Budget
+from asyncblob.engine.descriptors import descriptors_to_spare
 from asyncblob.engine.lifecycle import Lifecycle
 from asyncblob.engine.plan import MIB, plan_upload
 from asyncblob.engine.progress import ProgressMeter
 from asyncblob.engine.retry import Decision, RetryPolicy, Verdict
+from asyncblob.engine.slots import Slots
 from asyncblob.engine.stopwatch import Stopwatch
 from asyncblob.errors import BlobNotFoundError, InvalidURLError
 from asyncblob.files.source import Source
@@ -25,12 +28,13 @@ from asyncblob.s3.context import SizeHint, StoreContext
 from asyncblob.s3.download import Download, DownloadResult
 from asyncblob.s3.failures import ServiceFailure
 from asyncblob.s3.ledger import Ledger
+from asyncblob.s3.limits import Limits
 from asyncblob.s3.looking import look_up
 from asyncblob.s3.options import Options
 from asyncblob.s3.pending import abort_upload, pending_uploads_page
 from asyncblob.s3.plain import PlainDataPlane
 from asyncblob.s3.planes import Planes
-from asyncblob.s3.requests import CONTROL_REQUESTS, Requests, Tally
+from asyncblob.s3.requests import Requests, Tally
 from asyncblob.s3.resuming import Resuming
 from asyncblob.s3.route import RouteFinder
 from asyncblob.s3.small import NotSimple
@@ -46,9 +50,6 @@ __all__ = ["S3Blob"]
 
 T = TypeVar("T")
 
-_REQUESTS_IN_FLIGHT = 64
-"""Parts in flight of all transfers of a store together, or `Options.concurrency` if that is more: each is a connection,
-and a hundred transfers of 16 parts each would be more connections than a process may have descriptors."""
 
 _IO_THREADS = 2
 """Threads of the wire; see `Options.io_threads`."""
@@ -109,16 +110,17 @@ class S3Blob(Blob):
             raise InvalidURLError("profile=… and a session of your own exclude each other: the session has its profile")
 
         async def open_() -> S3Blob:
-            requests = max(_REQUESTS_IN_FLIGHT, options.concurrency)
-            connection = Connection(options, session, requests=requests + CONTROL_REQUESTS)
+            limits = Limits.within(descriptors_to_spare(), concurrency=options.concurrency)
+            connections = limits.requests + limits.control + limits.urgent
+            connection = Connection(options, session, requests=connections)
             try:
                 await connection.open()
             except BaseException:
                 await connection.aclose()
                 raise
-            budget = Budget(memory_bytes=options.memory_mb * MIB, requests=requests)
+            budget = Budget(memory_bytes=options.memory_mb * MIB, requests=limits.requests)
             threads = anyio.CapacityLimiter(_FILE_THREADS)
-            io_threads = IOThreads(options.io_threads or _IO_THREADS, f"the store {options.store_name}")
+            io_threads = IOThreads(options.io_threads or _IO_THREADS, f"the store {options.store_name}", limits.pool)
             finder = RouteFinder(connection, options, session)
             context = StoreContext(
                 options=options,
@@ -131,8 +133,9 @@ class S3Blob(Blob):
                 ),
                 io_threads=io_threads,
                 sizes=SizeHint(),
-                requests=Requests(connection, budget, RetryPolicy(max_attempts=options.max_attempts), options),
+                requests=Requests(connection, budget, RetryPolicy(max_attempts=options.max_attempts), options, limits),
                 budget=budget,
+                slots=Slots(limits.transfers),
                 checksums=ChecksumPolicy(options.checksum, store=options.store_name),
                 threads=threads,
             )
@@ -205,8 +208,9 @@ class S3Blob(Blob):
             with contextlib.suppress(NotSimple):
                 return await SmallTransfers(context, context.planes.small, tally).upload(path, name)
         opened: list[Source] = []
+        slot = await context.slots.acquire(short=await self._is_short(path))
         try:
-            await context.in_thread(lambda: opened.append(Source.open(path)))
+            await slot.patiently(lambda: context.in_thread(lambda: opened.append(Source.open(path))))
             source = opened[0]
             plan = plan_upload(
                 source.size,
@@ -220,8 +224,11 @@ class S3Blob(Blob):
             plane = await context.choose_plane(tally)
             result = await meter.reporting(Upload(context, plane, source, name, plan, meter, tally, resuming).run)
         finally:
-            if opened:
-                await context.clean_up_in_thread(opened[0].close)
+            try:
+                if opened:
+                    await context.clean_up_in_thread(opened[0].close)
+            finally:
+                slot.release()
         return plan.size, result
 
     async def download(
@@ -272,14 +279,21 @@ class S3Blob(Blob):
     ) -> tuple[int, DownloadResult]:
         context = self._context
         broken_off = ledger is not None and await context.in_thread(ledger.look)
-        is_small = context.sizes.small and not self.options.fsync and not broken_off
+        # Where many transfers wait for each other, each is asked for as a small one, which needn't wait.
+        is_small = (context.sizes.small or context.slots.full) and not self.options.fsync and not broken_off
         if progress is None and context.planes.small is not None and is_small:
             with contextlib.suppress(NotSimple):
                 found = await SmallTransfers(context, context.planes.small, tally).download(name, path)
                 return found.size, found
         meter = ProgressMeter(progress, key)
         plane = await context.choose_plane(tally)
-        result = await meter.reporting(Download(context, plane, name, path, meter, tally, ledger).run)
+
+        async def run() -> DownloadResult:
+            meter.restart()
+            return await Download(context, plane, name, path, meter, tally, ledger).run()
+
+        with await context.slots.acquire(short=context.sizes.small) as slot:
+            result = await meter.reporting(lambda: slot.patiently(run))
         context.sizes.small = not result.part_count
         return result.size, result
 
@@ -374,6 +388,17 @@ class S3Blob(Blob):
                     await self._context.clean_up_in_thread(self._context.io_threads.stop)
                 finally:
                     await self._context.connection.aclose()
+
+    async def _is_short(self, path: str) -> bool:
+        """Whether an upload is one of a single part; looked for only where it would have to wait."""
+        if not self._context.slots.full:
+            return False
+        try:
+            size = (await self._context.in_thread(lambda: os.stat(path))).st_size
+        except OSError:  # which is not said here
+            return True
+        plan = plan_upload(size, part_size_bytes=self.options.part_size_mb * MIB, concurrency=self.options.concurrency)
+        return not plan.is_multipart
 
 
 def _info(stopwatch: Stopwatch, size: int, result: UploadResult | DownloadResult, tally: Tally) -> TransferInfo:

@@ -7,15 +7,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from asyncblob.errors import BlobError, CredentialsError
-from asyncblob.s3.failures import BadReply, ConnectionFailure, RequestFailure, ServiceFailure
+from asyncblob.s3.failures import BadReply, CertificateFailure, ConnectionFailure, RequestFailure, ServiceFailure
 
 __all__ = ["translated"]
 
 _HINTS = {
     "ClientConnectorDNSError": ": the host's name is not known; if the service wants the bucket in the path, say "
     "use_path_style=true",
-    "ClientConnectorCertificateError": ": the service's certificate is not trusted; AWS_CA_BUNDLE names a file of "
-    "authorities that are",
 }
 """What to do about some errors of the HTTP library, by their names."""
 
@@ -62,17 +60,19 @@ def translated() -> Iterator[None]:
         raise CredentialsError(
             "there are no usable AWS credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or a role"
         ) from error
-    except RuntimeError as error:
+    except RuntimeError as error:  # what botocore raises has no type of its own
+        if "timezone" in str(error):  # a date that it can't read
+            raise BadReply("a reply that can't be parsed (RuntimeError)") from error
         if "credentials" not in str(error):
             raise
-        raise CredentialsError(  # what botocore raises has no type of its own
+        raise CredentialsError(
             "the AWS credentials were refreshed and are expired all the same; check their source and this clock"
         ) from error
     except ResponseParserError:
         # Cut-off XML: the service's reply was lost on the way.
         raise ServiceFailure(500, "500", "the reply can't be parsed") from None
     except (HTTPClientError, ConnectionError) as error:
-        raise ConnectionFailure(f"the connection failed ({_root_name(error)}){_hint(error)}") from error
+        raise _connection_failure(error) from _harmless_cause(error)
     except (aiohttp.ClientError, OSError) as error:
         # In the body of an error's reply, which aiobotocore reads where it doesn't translate.
         raise ConnectionFailure(f"the connection failed in the reply ({type(error).__name__})") from error
@@ -94,10 +94,31 @@ def _service_failure(response: Any) -> ServiceFailure:
     )
 
 
-def _hint(error: BaseException) -> str:
-    return _HINTS.get(_root_name(error), "")
+def _connection_failure(error: Exception) -> RequestFailure:
+    import aiohttp
+
+    inner = _inner(error)
+    if isinstance(inner, RequestFailure):  # what our own HTTP session raises
+        return inner
+    if isinstance(inner, aiohttp.ClientConnectorCertificateError):
+        reason = getattr(inner.certificate_error, "verify_message", "") or type(inner.certificate_error).__name__
+        return CertificateFailure(
+            f"the service's certificate is not trusted ({reason}); AWS_CA_BUNDLE names a file of authorities that are"
+        )
+    if isinstance(inner, aiohttp.ClientResponseError) and not isinstance(inner, aiohttp.ClientHttpProxyError):
+        return BadReply("a reply that is not valid HTTP")
+    name = type(inner or error).__name__
+    return ConnectionFailure(f"the connection failed ({name}){_HINTS.get(name, '')}")
 
 
-def _root_name(error: BaseException) -> str:
+def _harmless_cause(error: Exception) -> BaseException | None:
+    """What the system or TLS said. aiohttp's own errors hold a request's headers, or a proxy's password."""
+    inner = _inner(error)
+    cause = getattr(inner, "certificate_error", None) or getattr(inner, "os_error", None)
+    return cause if isinstance(cause, OSError) else None
+
+
+def _inner(error: Exception) -> BaseException | None:
+    """What botocore's error was made of."""
     inner = getattr(error, "kwargs", {}).get("error")
-    return type(inner).__name__ if isinstance(inner, BaseException) else type(error).__name__
+    return inner if isinstance(inner, BaseException) else None

@@ -19,7 +19,14 @@ from asyncblob.files.positional import read_into
 from asyncblob.files.source import ended_early
 from asyncblob.s3 import crc
 from asyncblob.s3.dataplane import FileSlice, ObjectHead, ObjectReply, SendReply, StoredChecksum
-from asyncblob.s3.failures import BadReply, ConnectionFailure, FileFailure, RequestFailure, ServiceFailure
+from asyncblob.s3.failures import (
+    BadReply,
+    CertificateFailure,
+    ConnectionFailure,
+    FileFailure,
+    RequestFailure,
+    ServiceFailure,
+)
 from asyncblob.s3.messages import (
     Pass,
     check_length,
@@ -38,7 +45,7 @@ from asyncblob.s3.options import Options
 from asyncblob.s3.route import RouteFinder, Unroutable
 from asyncblob.wire.bodies import FileBody, FileSink, Sink
 from asyncblob.wire.connection import Connection, Reply, Request, Timeouts
-from asyncblob.wire.errors import ConnectionLost, FileError, WireError
+from asyncblob.wire.errors import CertificateRefused, ConnectionLost, FileError, WireError
 from asyncblob.wire.heads import ReplyHead
 from asyncblob.wire.iothread import IOThread, IOThreads
 from asyncblob.wire.reactor import RECEIVE_BYTES
@@ -136,7 +143,7 @@ class WireDataPlane:
             except WireError as error:
                 raise _translated(error) from error
             except ServiceFailure as failure:
-                offset = None if skewed else clock_offset(failure)
+                offset = None if skewed else clock_offset(failure, ticket.clock_offset)
                 if offset is not None:
                     skewed = True
                     self._clock_offset = offset
@@ -338,6 +345,8 @@ def _file_errors() -> Iterator[None]:
 
 def _translated(error: WireError) -> RequestFailure:
     """What the wire raises, in the words of `asyncblob.s3.failures`."""
+    if isinstance(error, CertificateRefused):
+        return CertificateFailure(str(error))
     if isinstance(error, ConnectionLost):
         return ConnectionFailure(str(error))
     if isinstance(error, FileError):

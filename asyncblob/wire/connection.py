@@ -457,7 +457,10 @@ class Connection:
         outcome, self._outcome = self._outcome, None
         self._close(reset=True)
         if outcome is not None and not outcome.done():
-            outcome.set_exception(error)
+            if isinstance(error, StopIteration):  # which no future takes: whoever waits would wait for ever
+                outcome.set_exception(RuntimeError("what moves the bytes raised StopIteration"))
+            else:
+                outcome.set_exception(error)
 
     def _close(self, *, reset: bool) -> None:
         if self._state is _State.CLOSED:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ConnectionLost", "FileError", "ProtocolError", "StaleConnection", "WireError"]
+__all__ = ["CertificateRefused", "ConnectionLost", "FileError", "ProtocolError", "StaleConnection", "WireError"]
 
 
 class WireError(Exception):
@@ -11,6 +11,10 @@ class WireError(Exception):
 
 class ConnectionLost(WireError):
     """No connection could be made, or it broke, or nothing moved for too long, or the body was shorter than it said."""
+
+
+class CertificateRefused(ConnectionLost):
+    """The peer's certificate is not one to trust: expired, another host's, or nobody's that is known."""
 
 
 class StaleConnection(ConnectionLost):

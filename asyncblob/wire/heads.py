@@ -14,7 +14,7 @@ import httptools
 
 from asyncblob.wire.errors import ProtocolError
 
-__all__ = ["MAX_HEAD_BYTES", "Framing", "ReplyHead", "ReplyParser", "may_be_reply"]
+__all__ = ["MAX_HEAD_BYTES", "Framing", "ReplyHead", "ReplyParser", "header_text", "may_be_reply"]
 
 MAX_HEAD_BYTES = 64 * 1024
 """The most that the head of a reply may have; S3's have less than 8 KiB, user metadata included."""
@@ -57,6 +57,14 @@ class ReplyHead:
 def may_be_reply(start: bytes) -> bool:
     """Whether these bytes are the beginning of a reply, as far as they go."""
     return _START.startswith(start[: len(_START)])
+
+
+def header_text(value: bytes) -> str:
+    """The value of a header as text, which any bytes have: UTF-8, or ISO 8859-1 where they are none (RFC 9110, 5.5)."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 class ReplyParser:
@@ -157,7 +165,7 @@ class ReplyParser:
         if self._head_read:
             return
         key = name.decode("latin-1").lower()
-        text = value.decode("latin-1").strip(" \t")
+        text = header_text(value).strip(" \t")
         if key in self._headers:
             text = f"{self._headers[key]}, {text}"
         self._headers[key] = text

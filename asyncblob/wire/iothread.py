@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
 from asyncblob.engine.cancellation import settle
-from asyncblob.wire.pool import Pool
+from asyncblob.wire.pool import Pool, PoolLimits
 from asyncblob.wire.reactor import Reactor
 
 __all__ = ["IOThread", "IOThreads"]
@@ -45,8 +45,10 @@ class _Mailbox:
             self._announced = True
             try:
                 self.loop.call_soon_threadsafe(self._empty)
-            except RuntimeError:
+            except BaseException:  # the loop is closed, or there is no memory
                 self._announced = False
+                with contextlib.suppress(ValueError):  # somebody else's was announced meanwhile
+                    self._calls.remove(call)
                 raise
 
     def _empty(self) -> None:
@@ -151,13 +153,13 @@ class IOThread:
         jobs: How many run on it now; counted by the caller's loop.
     """
 
-    def __init__(self, name: str, home: _Mailbox) -> None:
+    def __init__(self, name: str, home: _Mailbox, limits: PoolLimits) -> None:
         loop = asyncio.SelectorEventLoop()
         self._loop = loop
         self._home = home
         self._work = _Mailbox(loop)
         self.reactor = Reactor(loop)
-        self.pool = Pool(self.reactor)
+        self.pool = Pool(self.reactor, limits)
         self.jobs = 0
         self._thread = threading.Thread(target=_run_loop, args=(loop, self.reactor, self.pool), name=name, daemon=True)
         try:
@@ -195,9 +197,10 @@ class IOThreads:
     `ResourceWarning`.
     """
 
-    def __init__(self, count: int, owner: str) -> None:
+    def __init__(self, count: int, owner: str, limits: PoolLimits | None = None) -> None:
         self._count = count
         self._owner = owner
+        self._limits = limits or PoolLimits()
         self._threads: list[IOThread] = []
         self._home = _Mailbox(asyncio.get_running_loop())
         self._end: weakref.finalize[[list[IOThread], str, int], IOThreads] | None = None
@@ -227,7 +230,7 @@ class IOThreads:
         if self._end is None:  # else it was tried before, in vain
             self._end = weakref.finalize(self, _end_forgotten, self._threads, self._owner, os.getpid())
         for number in range(self._count):
-            self._threads.append(IOThread(f"asyncblob-io-{number}", self._home))
+            self._threads.append(IOThread(f"asyncblob-io-{number}", self._home, self._limits))
         return self._threads
 
     def stop(self) -> None:

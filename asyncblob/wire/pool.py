@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import socket
 import ssl
@@ -12,11 +13,11 @@ from typing import Any
 import aiohappyeyeballs
 
 from asyncblob.wire.connection import Connection, Reply, Request, Timeouts
-from asyncblob.wire.errors import ConnectionLost, StaleConnection
+from asyncblob.wire.errors import CertificateRefused, ConnectionLost, StaleConnection
 from asyncblob.wire.reactor import Reactor
 from asyncblob.wire.streams import PlainStream, Stream, TLSStream
 
-__all__ = ["Origin", "Pool"]
+__all__ = ["Origin", "Pool", "PoolLimits"]
 
 _IDLE_SECONDS = 15.0
 """How long a connection is kept unused: S3 closes its end after some 20 s, load balancers after 60."""
@@ -25,6 +26,8 @@ _ADDRESSES_SECONDS = 5.0
 """How long the answer of the name service is used: S3 answers with a few of its many addresses each time."""
 
 _HAPPY_EYEBALLS_SECONDS = 0.25  # RFC 8305, section 5
+
+_NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE})
 
 _Address = tuple[Any, Any, int, str, tuple[Any, ...]]
 
@@ -44,15 +47,35 @@ class Origin:
     tls: ssl.SSLContext | None
 
 
+@dataclass(frozen=True, slots=True)
+class PoolLimits:
+    """How many connections a pool has.
+
+    Whoever makes the requests bounds them too, and more closely: `connections` is what a pool never exceeds.
+
+    Attributes:
+        connections: The most that are open at once, idle ones included. Requests beyond that wait for their turn.
+        idle: The most that are kept for later. The default is that of Go's ``http.Transport``.
+        idle_per_origin: The most that are kept for one origin; a store has one, or two where its bucket moved.
+    """
+
+    connections: int = 256
+    idle: int = 100
+    idle_per_origin: int = 64
+
+
 class Pool:
     """Makes connections, keeps those that may be used again, and spreads new ones over a service's addresses.
 
-    How many there are is bounded by who makes the requests.
+    An idle connection is closed to make room for a new one, and all of them are if the process has no descriptor left.
     """
 
-    def __init__(self, reactor: Reactor) -> None:
+    def __init__(self, reactor: Reactor, limits: PoolLimits | None = None) -> None:
         self._reactor = reactor
         self._loop = reactor.loop
+        self._limits = limits or PoolLimits()
+        self._turns = asyncio.Semaphore(self._limits.connections)  # held by each request until its connection is back
+        self._requests = 0
         self._idle: dict[Origin, list[Connection]] = {}
         self._busy: set[Connection] = set()
         self._addresses: dict[Origin, tuple[float, list[_Address]]] = {}
@@ -62,7 +85,12 @@ class Pool:
     @property
     def connection_count(self) -> int:
         """Open connections."""
-        return len(self._busy) + sum(map(len, self._idle.values()))
+        return len(self._busy) + self.idle_count
+
+    @property
+    def idle_count(self) -> int:
+        """Open connections that are kept for later."""
+        return sum(map(len, self._idle.values()))
 
     async def exchange(self, origin: Origin, request: Request, timeouts: Timeouts) -> tuple[Connection, Reply]:
         """Make a request on a kept connection or a new one. The caller gives the connection back with `release`.
@@ -73,6 +101,19 @@ class Pool:
             WireError: See `Connection.exchange`.
             BlobError: What `Request.receive` or the body raises.
         """
+        await self._turns.acquire()
+        self._requests += 1
+        try:
+            return await self._exchange(origin, request, timeouts)
+        except BaseException:
+            self._end_turn()
+            raise
+
+    def _end_turn(self) -> None:
+        self._requests -= 1
+        self._turns.release()
+
+    async def _exchange(self, origin: Origin, request: Request, timeouts: Timeouts) -> tuple[Connection, Reply]:
         connection = self._take_idle(origin)
         if connection is not None:
             try:
@@ -80,6 +121,8 @@ class Pool:
             except StaleConnection:
                 if request.body is not None:
                     request.body.rewind()
+        while self._requests + self.idle_count > self._limits.connections:  # each request has one, or is to have it
+            self._close_longest_idle()
         connection = await self._connect(origin, timeouts)
         return connection, await self._try(connection, request, timeouts)
 
@@ -93,12 +136,19 @@ class Pool:
 
     def release(self, origin: Origin, connection: Connection) -> None:
         """Give a connection back: it is kept if it may be used again, and closed otherwise."""
-        self._busy.discard(connection)
+        if connection in self._busy:
+            self._busy.discard(connection)
+            self._end_turn()
         if not connection.reusable:
             connection.abort()
             return
         connection.idle_since = self._loop.time()
-        self._idle.setdefault(origin, []).append(connection)
+        kept = self._idle.setdefault(origin, [])
+        kept.append(connection)
+        if len(kept) > self._limits.idle_per_origin:
+            kept.pop(0).close()
+        elif self.idle_count > self._limits.idle:
+            self._close_longest_idle()
         if self._timer is None:
             self._timer = self._loop.call_later(_IDLE_SECONDS, self._expire)
 
@@ -124,6 +174,19 @@ class Pool:
                 return connection
             connection.close()
         return None
+
+    def _close_longest_idle(self) -> None:
+        """Close the connection that nobody has used for the longest time; the last one used is the last one kept."""
+        kept = min(filter(None, self._idle.values()), key=_idle_since)
+        kept.pop(0).close()
+
+    def _close_idle(self) -> bool:
+        """Close all that nobody uses, and tell whether there were any."""
+        found = self.idle_count > 0
+        for kept in self._idle.values():
+            while kept:
+                kept.pop().close()
+        return found
 
     def _expire(self) -> None:
         self._timer = None
@@ -151,10 +214,12 @@ class Pool:
         sock: socket.socket | None = None
         try:
             async with asyncio.timeout(timeouts.connect):
-                addresses = await self._resolve(origin)
-                sock = await aiohappyeyeballs.start_connection(
-                    addresses, happy_eyeballs_delay=_HAPPY_EYEBALLS_SECONDS, interleave=1, loop=self._loop
-                )
+                try:
+                    sock = await self._start(origin)
+                except OSError as error:
+                    if error.errno not in _NO_DESCRIPTOR or not self._close_idle():
+                        raise
+                    sock = await self._start(origin)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 stream: Stream
                 if origin.tls is None:
@@ -177,14 +242,26 @@ class Pool:
                     "say use_path_style=true)"
                 ) from error
             if isinstance(error, ssl.SSLCertVerificationError):
-                raise ConnectionLost(
+                raise CertificateRefused(
                     f"the service's certificate is not trusted ({error.verify_message}); AWS_CA_BUNDLE names a file of "
                     "authorities that are"
                 ) from error
             if isinstance(error, OSError):
+                if error.errno in _NO_DESCRIPTOR:
+                    raise ConnectionLost(
+                        "no connection could be made: too many files are open; raise the limit (ulimit -n)"
+                    ) from error
                 name = getattr(error, "reason", "") or type(error).__name__
                 raise ConnectionLost(f"no connection could be made ({name})") from error
             raise
+
+    async def _start(self, origin: Origin) -> socket.socket:
+        return await aiohappyeyeballs.start_connection(
+            await self._resolve(origin),
+            happy_eyeballs_delay=_HAPPY_EYEBALLS_SECONDS,
+            interleave=1,
+            loop=self._loop,
+        )
 
     async def _shake_hands(self, stream: TLSStream) -> None:
         fd = stream.fileno()
@@ -227,3 +304,7 @@ class Pool:
         addresses = known[1]
         turn = next(self._turn) % len(addresses)
         return addresses[turn:] + addresses[:turn]
+
+
+def _idle_since(kept: list[Connection]) -> float:
+    return kept[0].idle_since

@@ -89,6 +89,17 @@ async def test_a_failure_is_final_only_without_another_request(script: Script) -
     assert await task == "b"
 
 
+@pytest.mark.parametrize("refused", [0, 1])
+async def test_a_refusal_is_not_waited_out(script: Script, refused: int) -> None:
+    """A failure that isn't a passing one counts at once, and ends the other request."""
+    task = asyncio.create_task(hedged(script.request, passing=ConnectionError, after_seconds=0.01))
+    await script.wait_asked(2)
+    script.asked[refused].set_exception(PermissionError("no"))
+    with pytest.raises(PermissionError, match="no"):
+        await task
+    assert script.cancelled == 1
+
+
 async def test_an_early_failure_is_raised_at_once(script: Script) -> None:
     """Who is refused isn't asked again: that is for the retries to decide."""
     task = script.start(60)
@@ -150,6 +161,28 @@ async def test_a_cancellation_while_the_loser_ends_gives_the_answer_back(script:
         with pytest.raises(asyncio.CancelledError):
             await task
     assert script.discarded == ["b"]
+
+
+async def test_an_answer_is_given_back_once(script: Script) -> None:
+    """Also where the caller is cancelled while one that came too late is being given back."""
+    discarding, release = asyncio.Event(), asyncio.Event()
+
+    async def discard(answer: str) -> None:
+        discarding.set()
+        await release.wait()
+        await script.discard(answer)
+
+    task = asyncio.create_task(_hedge(script.request, discard))
+    await script.wait_asked(2)
+    script.asked[0].set_result("a")
+    script.asked[1].set_result("b")
+    async with asyncio.timeout(10):
+        await discarding.wait()
+        task.cancel()
+        release.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert sorted(script.discarded) == ["a", "b"]
 
 
 async def _hedge(request: Callable[[], Awaitable[str]], discard: Callable[[str], Awaitable[None]]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -64,6 +66,24 @@ def test_a_race_begins_where_the_own_request_is() -> None:
     race = stragglers.start_race(runner, 5.0)
     assert race.offset == 5 * LENGTH + 3 * MIB
     assert race.reserved_bytes == 7 * MIB
+
+
+def test_a_race_that_had_to_wait_fetches_what_is_missing_then() -> None:
+    """Without its ticket it doesn't straggle; with it, it begins where the own request is by then, but never before."""
+    stragglers = with_typical(1.0)
+    runner = begin(stragglers, 6)
+    race = stragglers.start_race(runner, math.inf)
+    assert stragglers.find(1_000.0) is None
+    runner.meter.bytes_done = 3 * MIB
+    assert stragglers.begin_race(runner, race, 1_000.0)
+    assert (race.offset, race.reserved_bytes) == (5 * LENGTH + 3 * MIB, 7 * MIB)
+    assert stragglers.find(1_004.0) is None
+    assert stragglers.find(1_004.1) is runner
+    runner.meter.bytes_done = 0  # it began anew
+    assert stragglers.begin_race(runner, race, 1_005.0)
+    assert race.offset == 5 * LENGTH + 3 * MIB
+    runner.meter.bytes_done = LENGTH
+    assert not stragglers.begin_race(runner, race, 1_006.0)
 
 
 def test_a_race_that_straggles_is_found_after_its_own_patience() -> None:

@@ -280,3 +280,32 @@ def test_a_stop_flag_that_is_set_twice_is_set() -> None:
     assert stop.wait(LONG_SECONDS)
     with pytest.raises(Stopped):
         stop.check()
+
+
+def _refuse_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the system does beyond its limit of threads (``RLIMIT_NPROC``, a cgroup's ``pids.max``)."""
+
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+
+
+async def test_without_a_thread_nothing_runs_and_nothing_is_held(
+    limiter: anyio.CapacityLimiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no thread can be started, the caller gets what Python says, at once; afterwards all is as before."""
+    job = Job()
+    with monkeypatch.context() as patch:
+        _refuse_threads(patch)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            await run_in_thread(job, limiter=limiter)
+    assert job.runs == limiter.borrowed_tokens == 0
+    job.gate.set()
+    assert await run_in_thread(job, limiter=limiter) == "done"
+
+
+async def test_what_cleans_up_needs_no_thread(limiter: anyio.CapacityLimiter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file is closed and removed though no thread can be started: then on the loop."""
+    _refuse_threads(monkeypatch)
+    assert await run_in_thread(threading.get_ident, limiter=limiter, in_any_case=True) == threading.get_ident()

@@ -101,6 +101,14 @@ def test_digest_in_capitals_is_the_same_digest() -> None:
         '{"size":-1}',
         '{"size":9223372036854775808}',
         '{"size":NaN}',
+        '{"x":NaN}',
+        '{"x":[-Infinity]}',
+        "\ufeff" + GO,
+        b"\xef\xbb\xbf" + GO.encode(),
+        GO.encode("utf-16"),
+        GO.encode("utf-32-le"),
+        b'{"key":"\xff"}',
+        GO + GO,
         '{"version":"1"}',
         '{"version":[]}',
         '{"key":5}',
@@ -118,6 +126,13 @@ def test_damaged_sidecar_is_an_integrity_error(text: str | bytes) -> None:
     """Whatever is wrong with it, the error has the type that callers handle."""
     with pytest.raises(IntegrityError, match="metadata is damaged"):
         FileMetadata.from_json(text)
+
+
+def test_the_last_of_a_field_that_is_there_twice_counts() -> None:
+    """As for the Go program, so that both read the same blob."""
+    assert FileMetadata.from_json(GO[:-1] + ',"size":7}') == dataclasses.replace(METADATA, size=7)
+    with pytest.raises(IntegrityError):
+        FileMetadata.from_json(GO[:-1] + ',"size":"7"}')
 
 
 @pytest.mark.parametrize(

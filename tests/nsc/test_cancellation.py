@@ -11,13 +11,13 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 import pytest
 
 from asyncblob.blob import TransferInfo
-from asyncblob.engine.threads import StopFlag, run_in_thread
+from asyncblob.engine.threads import run_in_thread
 from asyncblob.errors import StoreClosedError
 from asyncblob.files.publish import PendingDirectory
 from asyncblob.files.source import Source
@@ -305,13 +305,13 @@ async def test_at_every_step(
     cancel_at = 0
     task: asyncio.Future[TransferInfo]
 
-    async def step(function: Callable[[], T], *, limiter: anyio.CapacityLimiter, stop: StopFlag | None = None) -> T:
+    async def step(function: Callable[[], T], *, limiter: anyio.CapacityLimiter, **options: Any) -> T:
         nonlocal steps
         steps += 1
         cancel_now = steps == cancel_at
         if cancel_now and moment == "before":
             task.cancel()
-        result = await run_in_thread(function, limiter=limiter, stop=stop)
+        result = await run_in_thread(function, limiter=limiter, **options)
         if cancel_now and moment == "after":
             task.cancel()
         return result

@@ -12,7 +12,7 @@ import pytest
 
 from asyncblob.engine import lifecycle
 from asyncblob.files import positional
-from asyncblob.s3 import file_work, store
+from asyncblob.s3 import file_work, limits
 from tests.s3.conftest import MIB, PART, THREE_PARTS, MakeFile, OpenStore, on_plane
 from tests.support.fault_server import FaultServer, Stall
 
@@ -21,7 +21,7 @@ async def test_an_abort_does_not_wait_for_other_transfers(
     fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A multipart upload is aborted though every connection for parts is busy with slow ones."""
-    monkeypatch.setattr(store, "_REQUESTS_IN_FLIGHT", 2)
+    monkeypatch.setattr(limits, "_REQUESTS_IN_FLIGHT", 2)
     stall = Stall("headers")
     fault_server.fail("PutObject", stall, times=None)
     small, large = make_file(10), make_file(THREE_PARTS)

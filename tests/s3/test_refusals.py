@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 
 from asyncblob import errors
-from asyncblob.s3.failures import ConnectionFailure
-from asyncblob.s3.translation import translated
 from tests.s3.conftest import PART, THREE_PARTS, MakeFile, OpenStore, on_plane
 from tests.support.fault_server import FaultServer, S3Error, access_denied, time_too_skewed
 
@@ -102,22 +99,6 @@ async def test_a_clock_that_is_off_is_no_question_of_permissions(
     async with open_at(fault_server) as opened:
         with pytest.raises(errors.TransferError, match=r"1[78].. seconds behind"):
             await getattr(opened, call)("k")
-
-
-# Certificates
-
-
-def test_a_certificate_that_is_not_trusted_says_what_to_do() -> None:
-    """TLS that fails for its certificate names the variable that helps."""
-    import ssl
-
-    import aiohttp
-    import botocore.exceptions
-
-    connection = cast(Any, aiohttp.client_reqrep.ConnectionKey)("host", 443, True, None, None, None, None)
-    inner = aiohttp.ClientConnectorCertificateError(connection, ssl.SSLCertVerificationError("no"))
-    with pytest.raises(ConnectionFailure, match="AWS_CA_BUNDLE"), translated():
-        raise botocore.exceptions.SSLError(endpoint_url="https://host", error=inner)
 
 
 # Checksums that a service refuses

@@ -10,7 +10,16 @@ import pytest
 from asyncblob import errors
 from tests.s3.conftest import MIB, PART, THREE_PARTS, MakeFile, OpenStore, on_plane
 from tests.s3.faults import Answer
-from tests.support.fault_server import Fault, FaultServer, IgnoreRange, NoContentRange, Response, Status, WrongRange
+from tests.support.fault_server import (
+    Fault,
+    FaultServer,
+    IgnoreRange,
+    NoContentRange,
+    Response,
+    Status,
+    WrongContentRange,
+    WrongRange,
+)
 from tests.support.invariants import no_leaks
 
 # A 200 that stored nothing
@@ -122,8 +131,8 @@ class _NoLength(Fault):
 
 @pytest.mark.parametrize(
     "fault",
-    [NoContentRange(), WrongRange(shift=1), WrongRange(shorten=1), IgnoreRange()],
-    ids=["no Content-Range", "shifted", "shortened", "200"],
+    [NoContentRange(), WrongRange(shift=1), WrongRange(shorten=1), WrongContentRange(), IgnoreRange()],
+    ids=["no Content-Range", "shifted", "shortened", "called another", "200"],
 )
 @pytest.mark.parametrize("skip", [0, 1], ids=["first range", "second range"])
 async def test_another_range_than_asked_for_is_never_data(

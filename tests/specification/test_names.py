@@ -101,7 +101,7 @@ def test_blob_upload() -> None:
         Upload uploads a file to blob storage
     """
     signature = inspect.signature(Blob.upload)
-    assert list(signature.parameters) == ["self", "file_path", "key", "progress"]
+    assert list(signature.parameters) == ["self", "file_path", "key", "progress", "resume"]
     assert signature.return_annotation == "TransferInfo"
     assert inspect.iscoroutinefunction(Blob.upload)
 
@@ -113,7 +113,7 @@ def test_blob_download() -> None:
         Download downloads a file from blob storage
     """
     signature = inspect.signature(Blob.download)
-    assert list(signature.parameters) == ["self", "key", "dest_path", "progress"]
+    assert list(signature.parameters) == ["self", "key", "dest_path", "progress", "resume"]
     assert signature.return_annotation == "TransferInfo"
     assert inspect.iscoroutinefunction(Blob.download)
 

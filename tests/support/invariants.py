@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 if TYPE_CHECKING:
-    from tests.support.fault_server import FaultServer
+    from tests.support.fault_server.server import FaultingServer
 
 __all__ = ["Snapshot", "no_leaks", "temp_files"]
 
@@ -53,7 +53,7 @@ class Snapshot:
     tasks: frozenset[asyncio.Task[Any]]
 
     @classmethod
-    def take(cls, servers: Iterable[FaultServer] = ()) -> Snapshot:
+    def take(cls, servers: Iterable[FaultingServer] = ()) -> Snapshot:
         """Look now. The connections' ends that in-process servers hold are not counted."""
         owned = set().union(*(each.owned_fds() for each in servers))
         return cls(
@@ -85,7 +85,7 @@ class Snapshot:
 
 
 @asynccontextmanager
-async def no_leaks(*servers: FaultServer, timeout_seconds: float = 5.0) -> AsyncIterator[Snapshot]:
+async def no_leaks(*servers: FaultingServer, timeout_seconds: float = 5.0) -> AsyncIterator[Snapshot]:
     """What the block opened must be gone at its end or soon after it.
 
     Args:

@@ -45,24 +45,35 @@ class Authority:
         host: str = "127.0.0.1",
         *,
         expired: bool = False,
+        not_yet_valid: bool = False,
         self_signed: bool = False,
         version: ssl.TLSVersion | None = None,
     ) -> ssl.SSLContext:
         """The TLS of a server with a certificate for an address or a name."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.certificate(host, expired=expired, self_signed=self_signed))
+        context.load_cert_chain(
+            self.certificate(host, expired=expired, not_yet_valid=not_yet_valid, self_signed=self_signed)
+        )
         if version is not None:
             context.minimum_version = context.maximum_version = version
         return context
 
-    def certificate(self, host: str = "127.0.0.1", *, expired: bool = False, self_signed: bool = False) -> Path:
+    def certificate(
+        self,
+        host: str = "127.0.0.1",
+        *,
+        expired: bool = False,
+        not_yet_valid: bool = False,
+        self_signed: bool = False,
+    ) -> Path:
         """A file with a certificate and its key."""
-        path = self._directory / f"{host}-{expired}-{self_signed}.pem"
+        path = self._directory / f"{host}-{expired}-{not_yet_valid}-{self_signed}.pem"
         if path.exists():
             return path
         key = ec.generate_private_key(ec.SECP256R1())
         subject = _name(host)
-        begins, ends = (_NOW - 2 * _DAY, _NOW - _DAY) if expired else (_NOW - _DAY, _NOW + _DAY)
+        shift = 2 * _DAY * (not_yet_valid - expired)
+        begins, ends = _NOW - _DAY + shift, _NOW + _DAY + shift
         builder = _builder(subject, subject if self_signed else self._name, key.public_key(), begins, ends)
         names: x509.GeneralName
         try:

@@ -38,6 +38,16 @@ _names = st.text(_TOKEN, min_size=1, max_size=12).filter(lambda name: name.lower
 _values = st.text(
     st.characters(codec="latin-1", exclude_categories=["Cc"], exclude_characters="\x7f"), max_size=20
 ).map(lambda value: value.strip(" \t"))
+
+
+def _text(value: bytes) -> str:
+    """What bytes in a header mean: UTF-8, or latin-1 where they are none."""
+    try:
+        return str(value, "utf-8")
+    except UnicodeDecodeError:
+        return str(value, "latin-1")
+
+
 _spaces = st.sampled_from(["", " ", "\t", "  "])
 _extensions = st.sampled_from([b"", b";a", b";a=b", b';a="b c"', b";a=b;c=d"])
 
@@ -49,8 +59,8 @@ def messages(draw: st.DrawFn, *, without_body: bool = False, kept: bool = False)
     lines: list[bytes] = []
     for name, value in draw(st.lists(st.tuples(_names, _values), max_size=4)):
         lines.append(f"{name}:{draw(_spaces)}{value}{draw(_spaces)}\r\n".encode("latin-1"))
-        key = name.lower()
-        headers[key] = f"{headers[key]}, {value}" if key in headers else value
+        key, text = name.lower(), _text(value.encode("latin-1"))
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
     between = draw(st.integers(0, len(lines)))
     status = draw(st.sampled_from([200, 200, 200, 206, 204, 301, 304, 403, 404, 412, 500, 503, 599]))
     no_body = status in (204, 304)

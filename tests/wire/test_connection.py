@@ -486,3 +486,15 @@ async def test_one_request_at_a_time(client: Client) -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+
+
+async def test_a_stop_iteration_is_not_lost(client: Client) -> None:
+    """What no future takes for an exception ends the request all the same, and its connection with it."""
+
+    def receive(head: object) -> None:
+        next(iter(()))
+
+    with run_peer(replying(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")) as peer:
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            await client.request(client.origin(peer), receive=receive)
+        assert client.pool.connection_count == 0

@@ -457,6 +457,26 @@ async def test_a_thread_that_can_not_be_started(monkeypatch: pytest.MonkeyPatch)
     assert before is None or len(os.listdir("/proc/self/fd")) == before
 
 
+async def test_a_wake_up_that_fails_loses_no_later_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without memory for it, whoever posts is told, that call is not made, and the next post wakes the loop again."""
+    loop = asyncio.get_running_loop()
+    mailbox = _Mailbox(loop)
+    called: list[str] = []
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "call_soon_threadsafe", fail)
+        with pytest.raises(MemoryError):
+            mailbox.post(lambda: called.append("lost"))
+    mailbox.post(lambda: called.append("next"))
+    async with asyncio.timeout(5):
+        while not called:
+            await asyncio.sleep(0)
+    assert called == ["next"]
+
+
 # Processes.
 
 PRELUDE = """

@@ -23,6 +23,7 @@ from asyncblob.errors import (
 from asyncblob.s3 import failures
 from asyncblob.s3.failures import (
     BadReply,
+    CertificateFailure,
     ChecksumRefused,
     ConnectionFailure,
     Corrupted,
@@ -147,6 +148,7 @@ FAILURES: dict[type[Exception], tuple[Exception, Decision, type[BlobError] | Non
     ServiceFailure: (ServiceFailure(500, "InternalError"), Decision.RETRY, None),
     ConnectionFailure: (ConnectionFailure("the connection failed"), Decision.RETRY, None),
     Corrupted: (Corrupted("other bytes"), Decision.RETRY, IntegrityError),
+    CertificateFailure: (CertificateFailure("expired"), Decision.FAIL, TransferError),
     BadReply: (BadReply("another range"), Decision.FAIL, None),
     ObjectChanged: (ObjectChanged("another ETag"), Decision.FAIL, BlobChangedError),
     UploadConflict: (UploadConflict("409"), Decision.FAIL, None),

@@ -12,6 +12,7 @@ from asyncblob.engine.retry import Decision, RetryPolicy, Verdict
 from asyncblob.errors import AccessDeniedError, CredentialsError, IntegrityError, TransferError
 from asyncblob.s3.connection import Connection
 from asyncblob.s3.failures import ConnectionFailure, FileFailure, ServiceFailure
+from asyncblob.s3.limits import Limits
 from asyncblob.s3.options import Options
 from asyncblob.s3.requests import Requests, Tally
 from tests.engine.interruptions import INTERRUPTIONS, Interruption, steps
@@ -57,7 +58,8 @@ def make(connection: FakeConnection | None = None, policy: RetryPolicy = POLICY)
     """Requests over a fake connection, and their budget."""
     budget = Budget(memory_bytes=100, requests=64)
     real = cast(Connection, connection or FakeConnection())
-    return Requests(real, budget, policy, Options(bucket="bucket")), budget
+    limits = Limits.within(None, concurrency=0)
+    return Requests(real, budget, policy, Options(bucket="bucket"), limits), budget
 
 
 async def test_a_success_is_sent_once() -> None:

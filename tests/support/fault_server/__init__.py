@@ -33,6 +33,7 @@ from tests.support.fault_server.wrong_replies import (
     NoContentRange,
     ReplaceObject,
     Status,
+    WrongContentRange,
     WrongRange,
 )
 
@@ -59,6 +60,7 @@ __all__ = [
     "Stall",
     "Status",
     "Trickle",
+    "WrongContentRange",
     "WrongRange",
     "access_denied",
     "authorization_malformed",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.support.fault_server.faults import Fault
     from tests.support.fault_server.s3 import S3
 
-__all__ = ["Exchange", "Settings"]
+__all__ = ["Exchange", "Settings", "StoreExchange", "StoreSettings"]
 
 SEND_BYTES = 1 << 18
 # S3's limit.
@@ -26,7 +26,6 @@ REASONS = {100: "Continue", 200: "OK", 204: "No Content", 206: "Partial Content"
 class Settings(Protocol):
     """What the server decides for every exchange."""
 
-    s3: S3
     answers_continue: bool
     keeps_alive: bool
     clock_offset_seconds: float
@@ -35,17 +34,22 @@ class Settings(Protocol):
         """Something that tests wait for has changed."""
 
 
+class StoreSettings(Settings, Protocol):
+    """And who answers."""
+
+    s3: S3
+
+
 class Exchange:
     """A request whose head has been read, on its way to its reply.
 
     The order of the places: `Fault.on_head`; ``100 Continue``; the body with `Fault.in_request` at
-    `Fault.request_stop`; `Fault.change_request`; `Fault.answer`, which calls `act`; the reply's head; its body with
-    `Fault.in_response` at `Fault.response_stop`.
+    `Fault.request_stop`; `Fault.change_request`; `prepare`; `Fault.answer`, which calls `act`; the reply's head; its
+    body with `Fault.in_response` at `Fault.response_stop`; `Fault.after_reply`.
     """
 
     def __init__(self, settings: Settings, connection: Connection, request: Request, fault: Fault) -> None:
         self.settings = settings
-        self.s3 = settings.s3
         self.connection = connection
         self.request = request
         self.body = bytearray()
@@ -65,11 +69,15 @@ class Exchange:
         try:
             await self.read_body()
             self._fault.change_request(self.body)
+            await self.prepare()
             response = await self._fault.answer(self)
         except S3Error as error:
             response = error.to_response(self.request)
         await self.reply(response)
         return self._keep_alive
+
+    async def prepare(self) -> None:
+        """Do what must be awaited before `act`, which can't wait."""
 
     def act(self, *, headers: Mapping[str, str] | None = None) -> Response:
         """Do what the request asks for. An error of S3's is a reply as well.
@@ -77,20 +85,7 @@ class Exchange:
         Args:
             headers: Others than the request's.
         """
-        try:
-            self._check_clock()
-            return self.s3.handle(self.request, self.body, self.request.headers if headers is None else headers)
-        except S3Error as error:
-            return error.to_response(self.request)
-
-    def _check_clock(self) -> None:
-        stamp = self.request.headers.get("x-amz-date")
-        if stamp is None:
-            return
-        signed = datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
-        if abs(time.time() + self.settings.clock_offset_seconds - signed) > MAX_SKEW_SECONDS:
-            message = "The difference between the request time and the current time is too large."
-            raise S3Error(403, "RequestTimeTooSkewed", message, RequestTime=stamp)
+        raise NotImplementedError
 
     async def read_body(self) -> None:
         """Read what is left of the body. HTTP's chunks are taken apart; S3's own are `S3`'s to decode."""
@@ -119,7 +114,12 @@ class Exchange:
             await fault.in_response(self)
             body = body[stop:]
         await self._send_body(body)
+        await self.send_rest()
         self.settings.changed()
+        await fault.after_reply(self)
+
+    async def send_rest(self) -> None:
+        """Send what follows the body of the `Response`, if that is not all of it."""
 
     async def _send_body(self, body: bytes | memoryview) -> None:
         for start in range(0, len(body), SEND_BYTES):
@@ -160,3 +160,28 @@ class Exchange:
         lines = [f"HTTP/1.1 {response.status} {REASONS.get(response.status, 'Error')}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         return "\r\n".join([*lines, "", ""]).encode("utf-8")
+
+
+class StoreExchange(Exchange):
+    """One with the service in memory."""
+
+    def __init__(self, settings: StoreSettings, connection: Connection, request: Request, fault: Fault) -> None:
+        super().__init__(settings, connection, request, fault)
+        self.s3 = settings.s3
+
+    def act(self, *, headers: Mapping[str, str] | None = None) -> Response:
+        """Let the service in memory do it."""
+        try:
+            self._check_clock()
+            return self.s3.handle(self.request, self.body, self.request.headers if headers is None else headers)
+        except S3Error as error:
+            return error.to_response(self.request)
+
+    def _check_clock(self) -> None:
+        stamp = self.request.headers.get("x-amz-date")
+        if stamp is None:
+            return
+        signed = datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
+        if abs(time.time() + self.settings.clock_offset_seconds - signed) > MAX_SKEW_SECONDS:
+            message = "The difference between the request time and the current time is too large."
+            raise S3Error(403, "RequestTimeTooSkewed", message, RequestTime=stamp)

@@ -21,11 +21,18 @@ __all__ = ["Close", "Fault", "Place", "Reset", "Split", "Stall", "Trickle"]
 #   "body": `after` bytes of the request's body were read
 #   "reply": the operation was carried out, nothing was answered
 #   "response": the reply's head and `after` bytes of its body were sent
-Place = Literal["accept", "headers", "body", "reply", "response"]
+#   "end": all of the reply was sent, and it did not say that the connection ends
+Place = Literal["accept", "headers", "body", "reply", "response", "end"]
 
 
 class Fault:
-    """No fault: the base of the others, whose methods are the places at which they may step in."""
+    """No fault: the base of the others, whose methods are the places at which they may step in.
+
+    Attributes:
+        acts: Whether the operation happens.
+    """
+
+    acts: bool = True
 
     @property
     def request_stop(self) -> int | None:
@@ -63,6 +70,9 @@ class Fault:
 
     async def in_response(self, exchange: Exchange) -> None:
         """The reply's head and `response_stop` bytes of its body were sent."""
+
+    async def after_reply(self, exchange: Exchange) -> None:
+        """All of the reply was sent."""
 
 
 @dataclasses.dataclass(eq=False)
@@ -108,6 +118,10 @@ class _AtPlace(Fault):
 
     async def in_response(self, exchange: Exchange) -> None:
         await self.strike(exchange.connection)
+
+    async def after_reply(self, exchange: Exchange) -> None:
+        if self.at == "end":
+            await self.strike(exchange.connection)
 
 
 class Reset(_AtPlace):

@@ -10,18 +10,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from tests.support.endpoint import BUCKET, LiveUpload, S3Endpoint
 from tests.support.fault_server.connection import Connection, ConnectionOver, Head
-from tests.support.fault_server.exchange import Exchange
+from tests.support.fault_server.exchange import Exchange, StoreExchange
 from tests.support.fault_server.faults import Fault
 from tests.support.fault_server.messages import Request, classify, parse_target
 from tests.support.fault_server.s3 import S3, Policy
 from tests.support.fault_server.storage import Bucket, StoredObject
 from tests.support.fault_server.watch import Watch
 
-__all__ = ["CONNECT", "FaultServer", "Rule", "run_fault_server"]
+__all__ = ["CONNECT", "FaultServer", "FaultingServer", "Rule", "run_fault_server"]
 
 _T = TypeVar("_T")
 
@@ -73,14 +73,13 @@ class Rule:
         return True
 
 
-class FaultServer(S3Endpoint):
-    """An S3 service in memory, in a thread of its own, which fails on demand.
+class FaultingServer(S3Endpoint):
+    """An S3 service, or what stands in front of one, in a thread of its own, which fails on demand.
 
-    Its settings may be changed at any time: `s3.policy`, `answers_continue`, `keeps_alive`, `clock_offset_seconds`.
+    Its settings may be changed at any time: `answers_continue`, `keeps_alive`, `clock_offset_seconds`.
 
     Attributes:
         port: Of 127.0.0.1.
-        s3: The service; `s3.storage` is what it holds.
         requests: All requests in order of their heads' arrival.
         answers_continue: Whether ``Expect: 100-continue`` is answered; False: as servers that ignore it.
         keeps_alive: False: every reply is the last on its connection.
@@ -97,8 +96,6 @@ class FaultServer(S3Endpoint):
         self._listener.setblocking(False)
         self.port: int = self._listener.getsockname()[1]
         super().__init__(f"http://127.0.0.1:{self.port}")
-        self.s3 = S3()
-        self.s3.storage.buckets[BUCKET] = Bucket()
         self.requests: list[Request] = []
         self.answers_continue = True
         self.keeps_alive = True
@@ -146,11 +143,6 @@ class FaultServer(S3Endpoint):
         """Forget all rules."""
         self._rules.clear()
 
-    @property
-    def policy(self) -> Policy:
-        """How this service differs from AWS's; its fields may be set."""
-        return self.s3.policy
-
     def close_idle(self, *, reset: bool = False) -> int:
         """End the connections that wait for their next request, and tell how many there were."""
 
@@ -191,43 +183,13 @@ class FaultServer(S3Endpoint):
         """The descriptors of this process that are the server's ends of connections."""
         return self._call(lambda: {each.fileno for each in self._connections.values()})
 
-    async def wait_until(self, predicate: Callable[[FaultServer], bool], *, timeout_seconds: float = 10.0) -> None:
+    async def wait_until(self, predicate: Callable[[Self], bool], *, timeout_seconds: float = 10.0) -> None:
         """Wait, on any loop, until something is true of the server: ``lambda s: s.in_flight("UploadPart") == 4``.
 
         Raises:
             TimeoutError: It did not come true in time.
         """
         await self._watch.until(lambda: predicate(self), timeout_seconds=timeout_seconds)
-
-    def object(self, key: str, *, bucket: str | None = None) -> StoredObject | None:
-        """An object, or None."""
-        return self.s3.storage.buckets[bucket or self.bucket].objects.get(key)
-
-    # The same helpers that the other services have, without requests
-
-    async def new_bucket(self) -> str:
-        name = f"bucket-{len(self.s3.storage.buckets)}"
-        self.s3.storage.buckets[name] = Bucket()
-        return name
-
-    async def live_uploads(self, prefix: str = "", *, bucket: str | None = None) -> list[LiveUpload]:
-        with self.s3.storage.lock:
-            uploads = self.s3.storage.buckets[bucket or self.bucket].uploads.values()
-            return sorted(LiveUpload(each.key, each.upload_id) for each in uploads if each.key.startswith(prefix))
-
-    async def keys(self, prefix: str = "", *, bucket: str | None = None) -> list[str]:
-        with self.s3.storage.lock:
-            return sorted(k for k in self.s3.storage.buckets[bucket or self.bucket].objects if k.startswith(prefix))
-
-    async def get(self, key: str, *, bucket: str | None = None) -> bytes:
-        return self.s3.storage.object(bucket or self.bucket, key).data
-
-    async def get_or_none(self, key: str, *, bucket: str | None = None) -> bytes | None:
-        stored = self.object(key, bucket=bucket)
-        return None if stored is None else stored.data
-
-    async def put(self, key: str, data: bytes, *, bucket: str | None = None) -> str:
-        return self.s3.put(bucket or self.bucket, key, data).etag
 
     # Its life
 
@@ -243,6 +205,10 @@ class FaultServer(S3Endpoint):
     def changed(self) -> None:
         """Something that tests wait for has changed."""
         self._watch.notify()
+
+    def make_exchange(self, connection: Connection, request: Request, fault: Fault) -> Exchange:
+        """Who answers a request."""
+        raise NotImplementedError
 
     def _call(self, function: Callable[[], _T]) -> _T:
         async def call() -> _T:
@@ -327,7 +293,7 @@ class FaultServer(S3Endpoint):
             self._peak[name] = max(self._peak[name], self._in_flight[name])
         self.changed()
         try:
-            return await Exchange(self, connection, request, fault).run()
+            return await self.make_exchange(connection, request, fault).run()
         finally:
             request.ended = time.monotonic()
             for name in (request.operation, ANY):
@@ -336,6 +302,60 @@ class FaultServer(S3Endpoint):
 
     def _next_fault(self, operation: str, request: Request | None) -> Fault:
         return next((rule.fault for rule in tuple(self._rules) if rule.takes(operation, request)), Fault())
+
+
+class FaultServer(FaultingServer):
+    """An S3 service in memory, which fails on demand.
+
+    Its settings may be changed at any time: those of `FaultingServer`, and `s3.policy`.
+
+    Attributes:
+        s3: The service; `s3.storage` is what it holds.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.s3 = S3()
+        self.s3.storage.buckets[BUCKET] = Bucket()
+
+    @property
+    def policy(self) -> Policy:
+        """How this service differs from AWS's; its fields may be set."""
+        return self.s3.policy
+
+    def make_exchange(self, connection: Connection, request: Request, fault: Fault) -> Exchange:
+        """The service in memory does."""
+        return StoreExchange(self, connection, request, fault)
+
+    def object(self, key: str, *, bucket: str | None = None) -> StoredObject | None:
+        """An object, or None."""
+        return self.s3.storage.buckets[bucket or self.bucket].objects.get(key)
+
+    # The same helpers that the other services have, without requests
+
+    async def new_bucket(self) -> str:
+        name = f"bucket-{len(self.s3.storage.buckets)}"
+        self.s3.storage.buckets[name] = Bucket()
+        return name
+
+    async def live_uploads(self, prefix: str = "", *, bucket: str | None = None) -> list[LiveUpload]:
+        with self.s3.storage.lock:
+            uploads = self.s3.storage.buckets[bucket or self.bucket].uploads.values()
+            return sorted(LiveUpload(each.key, each.upload_id) for each in uploads if each.key.startswith(prefix))
+
+    async def keys(self, prefix: str = "", *, bucket: str | None = None) -> list[str]:
+        with self.s3.storage.lock:
+            return sorted(k for k in self.s3.storage.buckets[bucket or self.bucket].objects if k.startswith(prefix))
+
+    async def get(self, key: str, *, bucket: str | None = None) -> bytes:
+        return self.s3.storage.object(bucket or self.bucket, key).data
+
+    async def get_or_none(self, key: str, *, bucket: str | None = None) -> bytes | None:
+        stored = self.object(key, bucket=bucket)
+        return None if stored is None else stored.data
+
+    async def put(self, key: str, data: bytes, *, bucket: str | None = None) -> str:
+        return self.s3.put(bucket or self.bucket, key, data).etag
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal
 
 from tests.support.fault_server.connection import ConnectionOver
+from tests.support.fault_server.exchange import StoreExchange
 from tests.support.fault_server.faults import Fault
 from tests.support.fault_server.messages import Request, Response, S3Error
 
@@ -25,6 +26,7 @@ __all__ = [
     "NoContentRange",
     "ReplaceObject",
     "Status",
+    "WrongContentRange",
     "WrongRange",
 ]
 
@@ -52,6 +54,8 @@ class Status(Fault):
     elements: Mapping[str, str] = dataclasses.field(default_factory=dict)
     early: bool = False
     then: Literal["drain", "close", "ignore"] = "drain"
+
+    acts = False
 
     def response(self, request: Request) -> Response:
         """The reply."""
@@ -89,6 +93,8 @@ class BareBadRequest(Fault):
 
     region: str
 
+    acts = False
+
     async def answer(self, exchange: Exchange) -> Response:
         return Response(400, {"x-amz-bucket-region": self.region, "Content-Type": "application/xml"})
 
@@ -98,6 +104,9 @@ class LoseReply(Fault):
     """The connection is reset instead of an answer; the operation has happened (`acted`) or not."""
 
     acted: bool = True
+
+    def __post_init__(self) -> None:
+        self.acts = self.acted
 
     async def answer(self, exchange: Exchange) -> Response:
         if self.acted:
@@ -121,6 +130,9 @@ class ErrorIn200(Fault):
     leading_whitespace: bool = True
     truncated: bool = False
     acted: bool = False
+
+    def __post_init__(self) -> None:
+        self.acts = self.acted
 
     async def answer(self, exchange: Exchange) -> Response:
         if self.acted:
@@ -186,6 +198,21 @@ class WrongRange(Fault):
         return exchange.act(headers={**exchange.request.headers, "range": f"bytes={max(start, 0)}-{end}"})
 
 
+@dataclasses.dataclass(eq=False)
+class WrongContentRange(Fault):
+    """206 whose Content-Range is another one than that of the body, which is what was asked for."""
+
+    shift: int = 1
+
+    async def answer(self, exchange: Exchange) -> Response:
+        response = exchange.act()
+        match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", response.headers.get("Content-Range", ""))
+        if match is not None:
+            start, end = int(match[1]) + self.shift, int(match[2]) + self.shift
+            response.headers["Content-Range"] = f"bytes {start}-{end}/{match[3]}"
+        return response
+
+
 class IgnoreRange(Fault):
     """200 and the whole object to a ranged GET."""
 
@@ -222,6 +249,7 @@ class ReplaceObject(Fault):
     key: str | None = None
 
     async def answer(self, exchange: Exchange) -> Response:
+        assert isinstance(exchange, StoreExchange)
         request = exchange.request
         exchange.s3.put(request.bucket, request.key if self.key is None else self.key, self.data)
         return exchange.act()
