@@ -4,7 +4,7 @@
 protocol, a local file store, and Namespace's artifacts. What is exported here is public; nothing else is.
 """
 
-from asyncblob.blob import Blob, BlobStat, Opening, Progress, ProgressCallback, TransferInfo
+from asyncblob.blob import Blob, BlobStat, Opening, PendingUpload, Progress, ProgressCallback, TransferInfo
 from asyncblob.errors import (
     AccessDeniedError,
     BlobChangedError,
@@ -52,6 +52,7 @@ __all__ = [
     "NscStore",
     "Opening",
     "Options",
+    "PendingUpload",
     "Progress",
     "ProgressCallback",
     "S3Blob",

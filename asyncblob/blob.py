@@ -18,6 +18,7 @@ __all__ = [
     "Blob",
     "BlobStat",
     "Opening",
+    "PendingUpload",
     "Progress",
     "ProgressCallback",
     "StrPath",
@@ -130,6 +131,30 @@ class BlobStat:
     def __post_init__(self) -> None:
         """Make the metadata read-only."""
         object.__setattr__(self, "metadata", _ReadOnlyDict(self.metadata))
+
+
+@dataclass(frozen=True, slots=True)
+class PendingUpload:
+    """A multipart upload that was begun and neither completed nor aborted. Its parts cost storage until it is.
+
+    Attributes:
+        key: The key, relative to the store.
+        upload_id: The service's name of it.
+        begun: When it was begun: an aware datetime in UTC.
+        size: The bytes that were sent so far, as a journal on this machine tells; None: there is none.
+        path: The file that is uploaded, as that journal tells; ``""``: there is none.
+        resumable: Whether an upload of that file with ``resume=True`` would go on with it: there is a journal, and
+            the file has the size and the modification time that it had.
+        active: Whether a process on this machine is at work with it, as far as that can be told.
+    """
+
+    key: str
+    upload_id: str
+    begun: datetime
+    size: int | None = None
+    path: str = ""
+    resumable: bool = False
+    active: bool = False
 
 
 class Blob(abc.ABC):
@@ -275,6 +300,29 @@ class Blob(abc.ABC):
             UnsupportedOperationError: The backend can't.
         """
         raise self._unsupported("download_dir", prefix)
+
+    def list_uploads(self, prefix: str = "") -> AsyncIterator[PendingUpload]:
+        """Iterate over the multipart uploads that are alive, whoever began them, of keys that begin with a prefix.
+
+        Raises:
+            UnsupportedOperationError: The backend has no such thing.
+        """
+        raise self._unsupported("list_uploads", prefix)
+
+    async def abort_upload(self, key: str, upload_id: str, *, force: bool = False) -> None:
+        """End a multipart upload that nobody will go on with, and forget what this machine knows of it.
+
+        Args:
+            key: The key, relative to the store.
+            upload_id: The service's name of it.
+            force: Whether to do so even while a process of this machine is at work with it, which fails then.
+
+        Raises:
+            BlobNotFoundError: There is no such upload.
+            TransferInProgressError: A process of this machine is at work with it.
+            UnsupportedOperationError: The backend has no such thing.
+        """
+        raise self._unsupported("abort_upload", key)
 
     def _unsupported(self, operation: str, key: str) -> UnsupportedOperationError:
         return UnsupportedOperationError(

@@ -12,18 +12,28 @@ import functools
 import inspect
 import os
 from collections.abc import Callable, Coroutine, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, TypeVar
 
 import anyio
 import typer
 
 import asyncblob
-from asyncblob.blob import Blob, BlobStat, TransferInfo
+from asyncblob.blob import Blob, BlobStat, PendingUpload, TransferInfo
 from asyncblob.cli import logs
+from asyncblob.cli.ages import parse_age
 from asyncblob.cli.bar import transfer_bar
-from asyncblob.cli.exits import EXIT_CODES_HELP, ExitCode, check_store_url, report
+from asyncblob.cli.exits import EXIT_CODES_HELP, ExitCode, check_store_url, notes, report
 from asyncblob.cli.output import complain
-from asyncblob.cli.results import Result, describe_removal, describe_stat, describe_transfer, write_result
+from asyncblob.cli.results import (
+    Result,
+    describe_aborts,
+    describe_removal,
+    describe_stat,
+    describe_transfer,
+    describe_uploads,
+    write_result,
+)
 from asyncblob.cli.signals import Interrupted, SignalGuard
 from asyncblob.engine.cancellation import task_group
 from asyncblob.errors import BlobError
@@ -69,6 +79,18 @@ File = Annotated[
     str, typer.Argument(metavar="FILE", help="A file. If it begins with '-', write it after '--'.", show_default=False)
 ]
 Key = Annotated[str, typer.Argument(metavar="KEY", help="The blob's key. If it begins with '-', write it after '--'.")]
+
+
+OlderThan = Annotated[
+    str, typer.Option("--older-than", metavar="AGE", help="Only those that were begun so long ago: 90m, 24h, 7d.")
+]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Go on where an earlier run with --resume was broken off, and keep what was moved if this one is.",
+    ),
+]
 
 
 @dataclasses.dataclass
@@ -119,6 +141,8 @@ class Session:
             result = describe(self.guard.run(with_store))
         except Interrupted as interrupted:
             how = "; cleaned up"
+            if kept := notes(interrupted.__cause__):
+                how = f"; {'; '.join(kept)}"
             if isinstance(interrupted.__cause__, Exception):
                 how = ""  # the error tells what was not
                 report(interrupted.__cause__, verbose=self.verbose)
@@ -196,23 +220,23 @@ def _command(*, has_progress: bool) -> Callable[[Callable[..., int]], Callable[.
 
 
 @_command(has_progress=True)
-def upload(session: Session, file: File, key: Key) -> int:
+def upload(session: Session, file: File, key: Key, resume: Resume = False) -> int:
     """Upload a file, replacing the blob of this key."""
 
     async def body(blobs: Blob) -> TransferInfo:
         with transfer_bar("upload", key, wanted=not (session.no_progress or session.quiet)) as progress:
-            return await blobs.upload(file, key, progress=progress)
+            return await blobs.upload(file, key, progress=progress, resume=resume)
 
     return session.perform("upload", body, lambda info: describe_transfer("uploaded", info))
 
 
 @_command(has_progress=True)
-def download(session: Session, key: Key, file: File) -> int:
+def download(session: Session, key: Key, file: File, resume: Resume = False) -> int:
     """Download a blob to a file, replacing it; missing directories are made."""
 
     async def body(blobs: Blob) -> TransferInfo:
         with transfer_bar("download", key, wanted=not (session.no_progress or session.quiet)) as progress:
-            return await blobs.download(key, file, progress=progress)
+            return await blobs.download(key, file, progress=progress, resume=resume)
 
     return session.perform("download", body, lambda info: describe_transfer("downloaded", info))
 
@@ -251,6 +275,55 @@ def rm(
         return outcome
 
     return session.perform("rm", body, describe_removal)
+
+
+@_command(has_progress=False)
+def uploads(session: Session, older_than: OlderThan = "") -> int:
+    """List the multipart uploads that were begun and not ended: their parts cost storage until they are."""
+    age = parse_age(older_than)
+
+    async def body(blobs: Blob) -> list[PendingUpload]:
+        return [upload async for upload in blobs.list_uploads() if _is_old(upload, age)]
+
+    return session.perform("uploads", body, describe_uploads)
+
+
+@_command(has_progress=False)
+def abort(
+    session: Session,
+    key: Annotated[str, typer.Argument(metavar="KEY", help="The key of one multipart upload.")] = "",
+    upload_id: Annotated[str, typer.Argument(metavar="UPLOAD_ID", help="Its id, as `uploads` tells.")] = "",
+    older_than: OlderThan = "",
+    force: Annotated[bool, typer.Option("--force", help="Also what a process of this machine is sending now.")] = False,
+) -> int:
+    """End one multipart upload, or all of the store that are older than a given age; they can't be resumed then.
+
+    What a process of this machine is sending now is refused. Others can't be seen: choose an age that no upload takes.
+    """
+    if bool(older_than) == bool(key) or bool(key) != bool(upload_id):
+        raise typer.BadParameter("name one multipart upload, as KEY UPLOAD_ID, or all of an age, with --older-than")
+    age = parse_age(older_than)
+
+    async def body(blobs: Blob) -> dict[tuple[str, str], BlobError | None]:
+        outcome: dict[tuple[str, str], BlobError | None] = {}
+        if key:
+            outcome[key, upload_id] = None
+        else:
+            async for upload in blobs.list_uploads():
+                if _is_old(upload, age):
+                    outcome[upload.key, upload.upload_id] = None
+        for each in outcome:
+            try:
+                await blobs.abort_upload(*each, force=force)
+            except BlobError as error:
+                outcome[each] = error
+        return outcome
+
+    return session.perform("abort", body, describe_aborts)
+
+
+def _is_old(upload: PendingUpload, age: timedelta | None) -> bool:
+    return age is None or datetime.now(UTC) - upload.begun >= age
 
 
 def run(arguments: Sequence[str], guard: SignalGuard) -> int:

@@ -30,7 +30,7 @@ from asyncblob.errors import (
     UnsupportedStoreError,
 )
 
-__all__ = ["EXIT_CODES_HELP", "ExitCode", "check_store_url", "exit_code", "explain", "report"]
+__all__ = ["EXIT_CODES_HELP", "ExitCode", "check_store_url", "exit_code", "explain", "notes", "report"]
 
 
 class ExitCode(IntEnum):
@@ -103,7 +103,16 @@ def exit_code(error: BaseException) -> ExitCode:
 
 
 def explain(error: BaseException) -> str:
-    """What went wrong and what to do about it, perhaps in several lines."""
+    """What went wrong and what to do about it, perhaps in several lines; with its notes."""
+    return "; ".join([_explain(error), *notes(error)])
+
+
+def notes(error: BaseException | None) -> list[str]:
+    """The notes of an error: what a transfer that is to be resumed has kept."""
+    return list(getattr(error, "__notes__", ()))
+
+
+def _explain(error: BaseException) -> str:
     if isinstance(error, BlobError):
         return str(error) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:

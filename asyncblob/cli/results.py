@@ -5,14 +5,22 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Mapping
-from datetime import UTC
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
-from asyncblob.blob import BlobStat, TransferInfo
+from asyncblob.blob import BlobStat, PendingUpload, TransferInfo
 from asyncblob.cli.exits import ExitCode, exit_code, report
 from asyncblob.cli.output import discard_stdout, format_duration, format_size, printable, write_line
 
-__all__ = ["Result", "describe_removal", "describe_stat", "describe_transfer", "write_result"]
+__all__ = [
+    "Result",
+    "describe_aborts",
+    "describe_removal",
+    "describe_stat",
+    "describe_transfer",
+    "describe_uploads",
+    "write_result",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,11 +31,13 @@ class Result:
         line: For people; ``""`` where there is nothing to say.
         fields: For programs: what `json.dumps` takes.
         errors: What went wrong on the way.
+        lines: For people, too: what comes behind the first line.
     """
 
     line: str
     fields: Mapping[str, object]
     errors: tuple[Exception, ...] = ()
+    lines: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> ExitCode:
@@ -51,7 +61,7 @@ def describe_transfer(done: str, info: TransferInfo) -> Result:
 
 def describe_stat(stat: BlobStat) -> Result:
     """Describe a blob. Its time is in ISO 8601, in UTC."""
-    modified = stat.modified.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    modified = _iso(stat.modified)
     details = [f"{format_size(stat.size)} ({stat.size} bytes)", f"modified {modified}"]
     if stat.etag:
         details.append(f"etag {stat.etag}")
@@ -81,6 +91,44 @@ def describe_removal(outcome: Mapping[str, Exception | None]) -> Result:
     return Result(line, {"deleted": deleted}, errors)
 
 
+def describe_uploads(uploads: Sequence[PendingUpload]) -> Result:
+    """Describe the multipart uploads that are alive, a line for each. Times are in ISO 8601, in UTC."""
+    lines: list[str] = []
+    objects: list[dict[str, object]] = []
+    for upload in uploads:
+        begun = _iso(upload.begun)
+        details = [f"begun {begun}"]
+        if upload.size is not None:
+            details.append(f"{format_size(upload.size)} sent")
+        if upload.active:
+            details.append("being sent now")
+        elif upload.resumable:
+            details.append("can be resumed")
+        if upload.path:
+            details.append(f"from {upload.path}")
+        lines.append(f"{upload.key} {upload.upload_id} ({', '.join(details)})")
+        objects.append(dataclasses.asdict(upload) | {"begun": begun})
+    first, *others = lines or ["no multipart uploads"]
+    return Result(first, {"uploads": objects}, lines=tuple(others))
+
+
+def describe_aborts(outcome: Mapping[tuple[str, str], Exception | None]) -> Result:
+    """Describe what became of the multipart uploads that were to be ended.
+
+    Args:
+        outcome: For each key and upload id the error, or None if it is gone.
+    """
+    aborted = [each for each, error in outcome.items() if error is None]
+    errors = tuple(error for error in outcome.values() if error is not None)
+    line = f"aborted {' '.join(aborted[0])}" if len(aborted) == 1 else f"aborted {len(aborted)} multipart uploads"
+    fields = {"aborted": [{"key": key, "upload_id": upload_id} for key, upload_id in aborted]}
+    return Result("" if errors and not aborted else line, fields, errors)
+
+
+def _iso(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
 def write_result(result: Result, *, as_json: bool, quiet: bool) -> int:
     """Write a result on stdout.
 
@@ -90,7 +138,7 @@ def write_result(result: Result, *, as_json: bool, quiet: bool) -> int:
     if as_json:
         text = json.dumps(result.fields, allow_nan=False)
     elif result.line and not quiet:
-        text = printable(result.line)
+        text = "\n".join(map(printable, (result.line, *result.lines)))
     else:
         return ExitCode.DONE
     try:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from asyncblob.engine.cancellation import finish
 from asyncblob.engine.retry import RetryPolicy, Verdict
-from asyncblob.errors import BlobError
+from asyncblob.errors import BlobError, BucketNotFoundError
 from asyncblob.s3 import crc
 from asyncblob.s3.context import StoreContext
 from asyncblob.s3.failures import BadReply, ServiceFailure
+from asyncblob.s3.looking import time_of
 from asyncblob.s3.requests import Tally
 
-__all__ = ["ListedPart", "ListedUpload", "UploadGone", "abort", "abort_or_log", "list_parts", "list_uploads"]
+__all__ = ["ListedPart", "ListedUpload", "UploadGone", "abort", "abort_or_log", "list_parts", "list_uploads_page"]
 
 _log = logging.getLogger("asyncblob.s3")
 
@@ -94,33 +95,36 @@ async def list_parts(context: StoreContext, key: str, upload_id: str, tally: Tal
         marker = int(page["NextPartNumberMarker"])
 
 
-async def list_uploads(context: StoreContext, prefix: str) -> AsyncIterator[ListedUpload]:
-    """The multipart uploads below a prefix that are alive, page by page.
+async def list_uploads_page(
+    context: StoreContext, prefix: str, marker: Mapping[str, str]
+) -> tuple[list[ListedUpload], Mapping[str, str] | None]:
+    """One page of the multipart uploads below a prefix that are alive.
+
+    Args:
+        context: The store's.
+        prefix: What the objects' whole names begin with.
+        marker: Where the page begins, as the one before it said.
+
+    Returns:
+        The page, and where the next one begins; None: it was the last one.
 
     Raises:
         BlobError: The service doesn't say.
     """
-    marker: dict[str, str] = {}
-    while True:
 
-        async def list_page(after: dict[str, str] = marker) -> Any:
-            page = await context.connection.client.list_multipart_uploads(
-                Bucket=context.options.bucket,
-                Prefix=prefix,
-                **after,  # type: ignore[arg-type]
-            )
-            if page.get("IsTruncated") and _next_uploads(page) in ({}, after):
-                raise BadReply("a page of ListMultipartUploads that leads nowhere")
-            return page
+    async def list_page() -> tuple[list[ListedUpload], Mapping[str, str] | None]:
+        arguments: dict[str, Any] = {"Bucket": context.options.bucket, "Prefix": prefix, **marker}
+        page = await context.connection.client.list_multipart_uploads(**arguments)
+        if page.get("IsTruncated") and _next_uploads(page) in ({}, marker):
+            raise BadReply("a page of ListMultipartUploads that leads nowhere")
+        found = [
+            ListedUpload(each["Key"], each["UploadId"], time_of(each, "Initiated"))
+            for each in page.get("Uploads", [])
+            if each.get("Key") and each.get("UploadId")
+        ]
+        return found, _next_uploads(page) if page.get("IsTruncated") else None
 
-        page = await context.requests.control(list_page, tally=Tally())
-        for upload in page.get("Uploads", []):
-            if upload.get("Key") and upload.get("UploadId"):
-                initiated = upload.get("Initiated") or datetime.fromtimestamp(0, UTC)
-                yield ListedUpload(upload["Key"], upload["UploadId"], initiated.astimezone(UTC))
-        if not page.get("IsTruncated"):
-            return
-        marker = _next_uploads(page)
+    return await context.requests.control(list_page, tally=Tally())
 
 
 async def abort(context: StoreContext, key: str, upload_id: str) -> bool:
@@ -176,7 +180,7 @@ async def _abort_in_time(context: StoreContext, key: str, upload_id: str) -> Non
             if await abort(context, key, upload_id):
                 return
         why = "parts are still there"
-    except UploadGone:
+    except (UploadGone, BucketNotFoundError):
         return
     except TimeoutError:
         pass
@@ -199,6 +203,8 @@ def _next_uploads(page: Any) -> dict[str, str]:
 
 
 def _gone(failure: Exception) -> Verdict | None:
-    if isinstance(failure, ServiceFailure) and (failure.code == "NoSuchUpload" or failure.status == 404):
+    if isinstance(failure, ServiceFailure) and (
+        failure.code == "NoSuchUpload" or (failure.status == 404 and failure.code != "NoSuchBucket")
+    ):
         raise UploadGone
     return None

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
-from asyncblob.blob import Blob, BlobStat, Opening, ProgressCallback, StrPath, TransferInfo
+from asyncblob.blob import Blob, BlobStat, Opening, PendingUpload, ProgressCallback, StrPath, TransferInfo
 from asyncblob.engine.budget import Budget
 from asyncblob.engine.descriptors import descriptors_to_spare
 from asyncblob.engine.lifecycle import Lifecycle
@@ -19,17 +19,19 @@ from asyncblob.engine.progress import ProgressMeter
 from asyncblob.engine.retry import Decision, RetryPolicy, Verdict
 from asyncblob.engine.slots import Slots
 from asyncblob.engine.stopwatch import Stopwatch
-from asyncblob.errors import BlobNotFoundError, BucketNotFoundError, InvalidURLError
+from asyncblob.errors import BlobNotFoundError, InvalidURLError
 from asyncblob.files.source import Source
 from asyncblob.keys import check_path, s3_key
 from asyncblob.s3.checksums import ChecksumPolicy
 from asyncblob.s3.connection import Connection
 from asyncblob.s3.context import SizeHint, StoreContext
 from asyncblob.s3.download import Download, DownloadResult
-from asyncblob.s3.failures import BadReply, ServiceFailure
+from asyncblob.s3.failures import ServiceFailure
 from asyncblob.s3.ledger import Ledger
 from asyncblob.s3.limits import Limits
+from asyncblob.s3.looking import look_up
 from asyncblob.s3.options import Options
+from asyncblob.s3.pending import abort_upload, pending_uploads_page
 from asyncblob.s3.plain import PlainDataPlane
 from asyncblob.s3.planes import Planes
 from asyncblob.s3.requests import Requests, Tally
@@ -48,7 +50,6 @@ __all__ = ["S3Blob"]
 
 T = TypeVar("T")
 
-_EPOCH = datetime.fromtimestamp(0, UTC)
 
 _IO_THREADS = 2
 """Threads of the wire; see `Options.io_threads`."""
@@ -305,7 +306,7 @@ class S3Blob(Blob):
             AccessDeniedError: The service refuses it.
         """
         async with self._lifecycle.operation("stat", key):
-            return await self._stat(key)
+            return await look_up(self._context, key)
 
     async def exists(self, key: str) -> bool:
         """Tell whether there is such an object.
@@ -316,7 +317,7 @@ class S3Blob(Blob):
         """
         async with self._lifecycle.operation("exists", key):
             try:
-                await self._stat(key)
+                await look_up(self._context, key)
             except BlobNotFoundError:
                 return False
             return True
@@ -343,6 +344,34 @@ class S3Blob(Blob):
                 await self._context.requests.control(delete, tally=Tally(), special=missing)
             except BlobNotFoundError:
                 return
+
+    async def list_uploads(self, prefix: str = "") -> AsyncIterator[PendingUpload]:
+        """Iterate over the multipart uploads that are alive; see `Blob.list_uploads`.
+
+        Raises:
+            BucketNotFoundError: There is no such bucket.
+            AccessDeniedError: The service doesn't say.
+        """
+        marker: Mapping[str, str] | None = {}
+        while marker is not None:
+            # Not around the `yield`: whoever iterates may never come back.
+            async with self._lifecycle.operation("list_uploads", prefix):
+                page, marker = await pending_uploads_page(self._context, prefix, marker)
+            for upload in page:
+                yield upload
+
+    async def abort_upload(self, key: str, upload_id: str, *, force: bool = False) -> None:
+        """End a multipart upload; see `Blob.abort_upload`. The service is asked until it has no part of it any more.
+
+        Raises:
+            BlobNotFoundError: There is no such upload.
+            TransferInProgressError: A process of this machine is at work with it.
+            BucketNotFoundError: There is no such bucket.
+            AccessDeniedError: The service refuses it.
+            TransferError: It still has parts after several attempts.
+        """
+        async with self._lifecycle.operation("abort_upload", key):
+            await abort_upload(self._context, s3_key(self.options.prefix, key), upload_id, force=force)
 
     async def aclose(self) -> None:
         """Cancel the operations that run, wait for them, and close the connections.
@@ -371,58 +400,6 @@ class S3Blob(Blob):
         plan = plan_upload(size, part_size_bytes=self.options.part_size_mb * MIB, concurrency=self.options.concurrency)
         return not plan.is_multipart
 
-    async def _stat(self, key: str) -> BlobStat:
-        name = s3_key(self.options.prefix, key)
-        arguments: dict[str, Any] = {"Bucket": self.options.bucket, "Key": name}
-        if self._context.checksums.verifies:
-            arguments["ChecksumMode"] = "ENABLED"
-
-        async def head() -> Any:
-            response = await self._context.connection.client.head_object(**arguments)
-            if "ContentLength" not in response:
-                raise BadReply("a reply to HeadObject without Content-Length")
-            return response, _modified(response)
-
-        try:
-            response, modified = await self._context.requests.control(head, tally=Tally())
-        except BlobNotFoundError as error:
-            # A HEAD's 404 has no body to say what is missing: the key or the bucket.
-            if not await self._bucket_exists():
-                raise BucketNotFoundError(
-                    f"there is no bucket {self.options.bucket!r}; create it or check the URL"
-                ) from error.__cause__
-            raise
-        full = response.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT"
-        found = response.get("ChecksumCRC64NVME", "")
-        return BlobStat(
-            key=key.removeprefix("/"),
-            size=response["ContentLength"],
-            modified=modified,
-            etag=str(response.get("ETag", "")),
-            checksum=f"crc64nvme:{found}" if found and full else "",
-            metadata=response.get("Metadata", {}),
-        )
-
-    async def _bucket_exists(self) -> bool:
-        async def head() -> Any:
-            return await self._context.connection.client.head_bucket(Bucket=self.options.bucket)
-
-        def special(failure: Exception) -> Verdict | None:
-            if isinstance(failure, ServiceFailure) and failure.status == 404:
-                return Verdict(Decision.FAIL, BucketNotFoundError("no such bucket"))
-            if isinstance(failure, ServiceFailure) and failure.status < 500:
-                # It doesn't say; that the key is missing is what is known.
-                return Verdict(Decision.FAIL, BlobNotFoundError("no such blob"))
-            return None
-
-        try:
-            await self._context.requests.control(head, tally=Tally(), special=special)
-        except BucketNotFoundError:
-            return False
-        except BlobNotFoundError:
-            return True
-        return True
-
 
 def _info(stopwatch: Stopwatch, size: int, result: UploadResult | DownloadResult, tally: Tally) -> TransferInfo:
     return stopwatch.info(
@@ -434,11 +411,3 @@ def _info(stopwatch: Stopwatch, size: int, result: UploadResult | DownloadResult
         checksum=result.checksum,
         retries=tally.retries,
     )
-
-
-def _modified(response: Any) -> datetime:
-    try:
-        modified: datetime = response.get("LastModified", _EPOCH).astimezone(UTC)
-    except (OverflowError, ValueError):
-        raise BadReply("a Last-Modified that is beyond the years 1 to 9999") from None
-    return modified

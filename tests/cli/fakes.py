@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from asyncblob.blob import Blob, BlobStat, Opening, Progress, ProgressCallback, StrPath, TransferInfo
+from asyncblob.blob import Blob, BlobStat, Opening, PendingUpload, Progress, ProgressCallback, StrPath, TransferInfo
 from asyncblob.errors import BlobNotFoundError
 
 __all__ = ["ETAG", "MODIFIED", "FakeBlob", "opener"]
@@ -24,6 +24,9 @@ class FakeBlob(Blob):
         opened: The URLs that were opened with `opener`.
         closed: Whether `aclose` was called.
         reported: Whether the last transfer was given a `progress`.
+        resumed: Whether it was to be resumed.
+        uploads: The multipart uploads that are alive.
+        forced: What was aborted by force.
     """
 
     def __init__(self) -> None:
@@ -32,11 +35,15 @@ class FakeBlob(Blob):
         self.opened: list[str] = []
         self.closed = False
         self.reported = False
+        self.resumed = False
+        self.uploads: list[PendingUpload] = []
+        self.forced: list[str] = []
 
     async def upload(
         self, file_path: StrPath, key: str, *, progress: ProgressCallback | None = None, resume: bool = False
     ) -> TransferInfo:
         self._check(key)
+        self.resumed = resume
         content = Path(file_path).read_bytes()
         self.blobs[key] = content
         return self._transferred(key, content, progress)
@@ -45,6 +52,7 @@ class FakeBlob(Blob):
         self, key: str, dest_path: StrPath, *, progress: ProgressCallback | None = None, resume: bool = False
     ) -> TransferInfo:
         self._check(key)
+        self.resumed = resume
         if key not in self.blobs:
             raise BlobNotFoundError("there is no such blob", operation="download", key=key)
         Path(dest_path).write_bytes(self.blobs[key])
@@ -59,6 +67,19 @@ class FakeBlob(Blob):
     async def delete(self, key: str) -> None:
         self._check(key)
         self.blobs.pop(key, None)
+
+    async def list_uploads(self, prefix: str = "") -> AsyncIterator[PendingUpload]:
+        for upload in self.uploads:
+            yield upload
+
+    async def abort_upload(self, key: str, upload_id: str, *, force: bool = False) -> None:
+        self._check(key)
+        if force:
+            self.forced.append(upload_id)
+        left = [each for each in self.uploads if (each.key, each.upload_id) != (key, upload_id)]
+        if len(left) == len(self.uploads):
+            raise BlobNotFoundError("there is no such upload", operation="abort_upload", key=key)
+        self.uploads = left
 
     async def aclose(self) -> None:
         self.closed = True

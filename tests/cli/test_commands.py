@@ -203,7 +203,7 @@ def test_version(cli: Cli, store: FakeBlob) -> None:
     assert store.opened == []
 
 
-@pytest.mark.parametrize("command", [(), ("upload",), ("download",), ("stat",), ("rm",)])
+@pytest.mark.parametrize("command", [(), ("upload",), ("download",), ("stat",), ("rm",), ("uploads",), ("abort",)])
 @pytest.mark.parametrize("option", ["--help", "-h"])
 def test_help_tells_the_exit_codes(cli: Cli, command: tuple[str, ...], option: str) -> None:
     """Every help text names every exit code and where the store comes from."""
@@ -225,7 +225,7 @@ def test_completion(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("_ASYNCBLOB_COMPLETE", "complete_bash")
     monkeypatch.setenv("COMP_WORDS", "asyncblob up")
     monkeypatch.setenv("COMP_CWORD", "1")
-    assert cli("up") == (0, "upload\n", "")
+    assert cli("up") == (0, "upload\nuploads\n", "")
 
 
 def test_stdout_that_was_closed(cli: Cli, store: FakeBlob, monkeypatch: pytest.MonkeyPatch) -> None:

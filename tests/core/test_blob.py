@@ -66,6 +66,8 @@ OPTIONAL: dict[str, Callable[[Blob], Any]] = {
     "exists": lambda store: store.exists("a/key"),
     "delete": lambda store: store.delete("a/key"),
     "list_blobs": lambda store: store.list_blobs("a/key"),
+    "list_uploads": lambda store: store.list_uploads("a/key"),
+    "abort_upload": lambda store: store.abort_upload("a/key", "id"),
     "upload_stream": lambda store: store.upload_stream(nothing(), "a/key"),
     "download_stream": lambda store: store.download_stream("a/key"),
     "upload_dir": lambda store: store.upload_dir("/x", "a/key"),

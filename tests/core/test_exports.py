@@ -37,6 +37,7 @@ PUBLIC = [
     "NscStore",
     "Opening",
     "Options",
+    "PendingUpload",
     "Progress",
     "ProgressCallback",
     "S3Blob",
