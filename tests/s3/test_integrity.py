@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +16,7 @@ from asyncblob.wire import bodies, reactor
 from tests.s3.conftest import MIB, PART, MakeFile, OpenStore
 from tests.s3.faults import Answer, on_reading
 from tests.support.fault_server import Corrupt, FaultServer, Request, Response
+from tests.support.files import flip_bit
 from tests.support.invariants import temp_files
 from tests.support.weed import Weed
 
@@ -293,12 +293,7 @@ def change_after_digest(monkeypatch: pytest.MonkeyPatch, path: Path, *, times: i
         readings += offset == 0
         if offset or readings % 2 == 0 or readings > 2 * times:
             return
-        status = path.stat()
-        with path.open("r+b") as file:
-            first = file.read(1)[0]
-            file.seek(0)
-            file.write(bytes([first ^ 1]))
-        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        flip_bit(path, 0)
 
     on_reading(monkeypatch, path, after=change)
 

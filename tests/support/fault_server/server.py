@@ -143,6 +143,11 @@ class FaultingServer(S3Endpoint):
         """Forget all rules."""
         self._rules.clear()
 
+    def forget(self) -> None:
+        """Forget all rules, and the requests so far."""
+        self.clear_faults()
+        self.requests.clear()
+
     def close_idle(self, *, reset: bool = False) -> int:
         """End the connections that wait for their next request, and tell how many there were."""
 
