@@ -139,6 +139,11 @@ class FaultingServer(S3Endpoint):
         self._rules.append(rule)
         return rule
 
+    def fail_always(self, operation: str, fault: Fault) -> None:
+        """Give this fault to every request of an operation, and to those of others none any more."""
+        self.clear_faults()
+        self.fail(operation, fault, times=None)
+
     def clear_faults(self) -> None:
         """Forget all rules."""
         self._rules.clear()
