@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from asyncblob.errors import InvalidPathError
-from asyncblob.files.publish import PendingDirectory
+from asyncblob.files.pending_directory import PendingDirectory
 from tests.files.seam import Seam
 
 

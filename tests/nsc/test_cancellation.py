@@ -19,7 +19,7 @@ import pytest
 from asyncblob.blob import TransferInfo
 from asyncblob.engine.threads import run_in_thread
 from asyncblob.errors import StoreClosedError
-from asyncblob.files.publish import PendingDirectory
+from asyncblob.files.pending_directory import PendingDirectory
 from asyncblob.files.source import Source
 from asyncblob.nsc import NscStore, process, spawn
 from asyncblob.nsc import store as store_module
