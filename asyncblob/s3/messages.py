@@ -18,7 +18,7 @@ from asyncblob.s3.judge import MAX_SKEW_SECONDS, REGION_CODES, SKEW_CODES, skew_
 from asyncblob.s3.ranges import object_head
 from asyncblob.s3.route import Route
 from asyncblob.wire.bodies import FileSink, MemorySink, Sink
-from asyncblob.wire.connection import Reply
+from asyncblob.wire.exchange import Reply
 from asyncblob.wire.heads import Framing, ReplyHead
 from asyncblob.wire.reactor import RECEIVE_BYTES
 from asyncblob.wire.signing import EMPTY_SHA256, UNSIGNED_PAYLOAD, Signer, encode_query

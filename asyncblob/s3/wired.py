@@ -44,8 +44,9 @@ from asyncblob.s3.messages import (
 from asyncblob.s3.options import Options
 from asyncblob.s3.route import RouteFinder, Unroutable
 from asyncblob.wire.bodies import FileBody, FileSink, Sink
-from asyncblob.wire.connection import Connection, Reply, Request, Timeouts
+from asyncblob.wire.connection import Connection
 from asyncblob.wire.errors import CertificateRefused, ConnectionLost, FileError, WireError
+from asyncblob.wire.exchange import Reply, Request, Timeouts
 from asyncblob.wire.heads import ReplyHead
 from asyncblob.wire.iothread import IOThread, IOThreads
 from asyncblob.wire.reactor import RECEIVE_BYTES

@@ -12,8 +12,9 @@ from typing import Any
 
 import aiohappyeyeballs
 
-from asyncblob.wire.connection import Connection, Reply, Request, Timeouts
+from asyncblob.wire.connection import Connection
 from asyncblob.wire.errors import CertificateRefused, ConnectionLost, StaleConnection
+from asyncblob.wire.exchange import Reply, Request, Timeouts
 from asyncblob.wire.reactor import Reactor
 from asyncblob.wire.streams import PlainStream, Stream, TLSStream
 

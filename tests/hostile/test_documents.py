@@ -15,7 +15,7 @@ from asyncblob.s3.failures import BadReply, ServiceFailure
 from asyncblob.s3.messages import check_success
 from asyncblob.s3.reply_documents import MAX_DOCUMENT_BYTES, readable
 from asyncblob.wire.bodies import MemorySink
-from asyncblob.wire.connection import Reply
+from asyncblob.wire.exchange import Reply
 from asyncblob.wire.heads import Framing, ReplyHead
 from tests.hostile.operations import OPERATIONS, RawReply, prepare, run_operation
 from tests.s3.conftest import OpenStore, on_plane

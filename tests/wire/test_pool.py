@@ -17,8 +17,8 @@ import pytest
 import asyncblob.wire.pool as pool_module
 from asyncblob.engine.progress import PartMeter
 from asyncblob.wire.bodies import Body, FileBody
-from asyncblob.wire.connection import Timeouts
 from asyncblob.wire.errors import ConnectionLost, StaleConnection
+from asyncblob.wire.exchange import Timeouts
 from asyncblob.wire.pool import Origin
 from tests.wire.client import PATIENT, PUT, BytesBody, Client
 from tests.wire.peer import Peer, PeerConnection, Script, replying, run_peer

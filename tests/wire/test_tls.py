@@ -18,8 +18,8 @@ import pytest
 
 from asyncblob.engine.progress import PartMeter
 from asyncblob.wire.bodies import FileBody, FileSink, MemorySink
-from asyncblob.wire.connection import Timeouts
 from asyncblob.wire.errors import ConnectionLost, ProtocolError, StaleConnection
+from asyncblob.wire.exchange import Timeouts
 from asyncblob.wire.pool import Origin
 from asyncblob.wire.reactor import RECEIVE_BYTES
 from tests.wire.certificates import Authority, TLSByHand
