@@ -1,11 +1,13 @@
-"""Files that are not what they were: one bit is another one, or a link is in their place."""
+"""What tests do to files: flip a bit of one, put a link in its place, choose the mode of new ones."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["flip_bit", "put_in_place"]
+__all__ = ["flip_bit", "put_in_place", "umask"]
 
 
 def flip_bit(path: Path, position: int, bit: int = 0) -> None:
@@ -29,3 +31,13 @@ def put_in_place(path: Path, kind: str, other: Path) -> None:
             path.hardlink_to(other)
         case _:
             os.mkfifo(path)
+
+
+@contextmanager
+def umask(mask: int) -> Iterator[None]:
+    """Set this process's umask."""
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
