@@ -23,11 +23,12 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self, TypeVar
 
-__all__ = ["Slot", "Slots"]
+__all__ = ["NO_DESCRIPTOR", "Slot", "Slots"]
 
 T = TypeVar("T")
 
-_NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE})
+NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE})
+"""What the system says where none is left."""
 
 
 class Slots:
@@ -150,7 +151,7 @@ class Slot:
             try:
                 return await work()
             except OSError as error:
-                if error.errno not in _NO_DESCRIPTOR:
+                if error.errno not in NO_DESCRIPTOR:
                     raise
                 if self._slots is None or not await self._slots.wait_for_another():
                     raise
