@@ -33,6 +33,9 @@ from asyncblob.files.directory import Directory
 from asyncblob.files.operations import LockState
 from asyncblob.files.positional import read_at, write_at
 
+if sys.platform != "win32":
+    import fcntl
+
 __all__ = ["JOURNAL_MAX_BYTES", "Journal", "open_own", "probe"]
 
 _log = logging.getLogger(__name__)
@@ -59,9 +62,10 @@ class Journal:
         lines: The others.
     """
 
-    def __init__(self, directory: Directory, name: str, fd: int) -> None:
-        """Take over a locked file and read it. The directory is closed with the journal."""
+    def __init__(self, directory: Directory, name: str, fd: int, *, owns_directory: bool) -> None:
+        """Take over a locked file and read it. What is no line any more is cut off."""
         self._directory = directory
+        self._owns_directory = owns_directory
         self._name = name
         self._fd = fd
         self._lock = threading.Lock()
@@ -69,15 +73,18 @@ class Journal:
         lines, self._end = _read(fd)
         self.header: Line | None = lines[0] if lines else None
         self.lines = lines[1:]
+        # Else it might become lines again behind those that are added.
+        os.ftruncate(fd, self._end)
 
     @classmethod
-    def open(cls, directory: Directory, name: str, *, create: bool) -> Journal | None:
+    def open(cls, directory: Directory, name: str, *, create: bool, owns_directory: bool = True) -> Journal | None:
         """Open and lock a journal.
 
         Args:
-            directory: Where it is. Closed with the journal, or by the caller if none is returned.
+            directory: Where it is.
             name: What it is called.
             create: Whether to make it if it is missing.
+            owns_directory: Whether the directory is closed with the journal; by the caller if none is returned.
 
         Returns:
             The journal; None: it is missing.
@@ -87,7 +94,13 @@ class Journal:
             OSError: It can't be opened, or made.
         """
         fd = open_own(directory, name, create=create)
-        return None if fd is None else cls(directory, name, fd)
+        if fd is None:
+            return None
+        try:
+            return cls(directory, name, fd, owns_directory=owns_directory)
+        except BaseException:
+            os.close(fd)
+            raise
 
     @property
     def path(self) -> str:
@@ -115,15 +128,18 @@ class Journal:
             except OSError as error:
                 self._give_up(error)
 
-    def add(self, line: Mapping[str, object]) -> None:
-        """Add a line. From the first one on that can't be written there are no more, which is logged once."""
+    def add(self, line: Mapping[str, object]) -> bool:
+        """Add a line, and tell whether it is there.
+
+        From the first one on that can't be written there are no more, which is logged once.
+        """
         with self._lock:
-            if self._broken:
-                return
-            try:
-                self._write(line)
-            except OSError as error:
-                self._give_up(error)
+            if not self._broken:
+                try:
+                    self._write(line)
+                except OSError as error:
+                    self._give_up(error)
+            return not self._broken
 
     def remove(self) -> None:
         """Remove the file and close it. What can't be removed is logged."""
@@ -142,7 +158,8 @@ class Journal:
     def close(self) -> None:
         """Close the file, which gives up its lock. Closing twice is harmless."""
         self._close_file()
-        self._directory.close()
+        if self._owns_directory:
+            self._directory.close()
 
     def _close_file(self) -> None:
         fd, self._fd = self._fd, -1
@@ -187,7 +204,7 @@ def open_own(directory: Directory, name: str, *, create: bool, mode: int = _MODE
             operations.unlink(directory, name)
             continue
         try:
-            if not made and not _is_ours(os.fstat(fd)):
+            if not made and not (_is_ours(os.fstat(fd)) and _is_writable(fd)):
                 operations.unlink(directory, name)
             else:
                 _lock_soon(fd, os.path.join(directory.path, name))
@@ -220,7 +237,10 @@ def probe(directory: Directory, name: str) -> tuple[list[Line], bool] | None:
     try:
         if not _is_ours(os.fstat(fd)):
             return None
-        return _read(fd)[0], operations.try_lock(fd) is LockState.BUSY
+        lines, state = _read(fd)[0], operations.try_lock(fd)
+        if state is LockState.TAKEN:
+            operations.unlock(fd)  # a child that is forked at this moment would hold it for as long as it lives
+        return lines, state is LockState.BUSY
     finally:
         os.close(fd)
 
@@ -241,6 +261,13 @@ def _is_ours(status: os.stat_result) -> bool:
     if not stat.S_ISREG(status.st_mode):
         return False
     return sys.platform == "win32" or (status.st_uid == os.geteuid() and status.st_nlink == 1)
+
+
+def _is_writable(fd: int) -> bool:
+    """Whether it could be opened for writing: a file that is ours may be read-only, as the umask made it."""
+    if sys.platform != "win32":
+        return fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
+    return True
 
 
 def _read(fd: int) -> tuple[list[Line], int]:

@@ -9,6 +9,7 @@ Names are relative to a `Directory`. Where the system lacks something (Windows h
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import errno
 import os
@@ -100,9 +101,10 @@ def try_lock(fd: int) -> LockState:
 
 
 def unlock(fd: int) -> None:
-    """Give up a lock, also on behalf of a forked child that inherited the descriptor."""
+    """Give up a lock, also on behalf of a forked child that inherited the descriptor. Without one it is harmless."""
     if sys.platform != "win32":
-        fcntl.flock(fd, fcntl.LOCK_UN)
+        with contextlib.suppress(OSError):  # where there are no locks; closing the file gives up any other
+            fcntl.flock(fd, fcntl.LOCK_UN)
 
 
 def reserve(fd: int, size_bytes: int) -> None:

@@ -50,8 +50,20 @@ class PendingFile:
         published: Whether it has got it.
     """
 
-    def __init__(self, destination: Destination, name: str, fd: int, *, owns_directory: bool) -> None:
+    def __init__(
+        self, destination: Destination, name: str, fd: int, *, owns_directory: bool, kept_if_refused: bool = False
+    ) -> None:
+        """Take over a locked file.
+
+        Args:
+            destination: Where it goes.
+            name: Its temporary name.
+            fd: Its descriptor.
+            owns_directory: Whether the destination's directory is closed with it.
+            kept_if_refused: Whether it is still there, for `keep` or `discard`, where it may not take its name.
+        """
         self._destination = destination
+        self._kept_if_refused = kept_if_refused
         self._directory = destination.directory
         self._owns_directory = owns_directory
         self._name = name
@@ -187,7 +199,8 @@ class PendingFile:
                     self._close_file()  # an open file can't be renamed there
                 operations.replace(directory, self._name, directory, self._destination.name)
             except BaseException:
-                self.discard()
+                if not self._kept_if_refused:
+                    self.discard()
                 raise
             self._name = ""
             self.published = True
@@ -211,6 +224,8 @@ class PendingFile:
     def keep(self) -> bool:
         """Close the file and leave it as it is, under its temporary name; tell whether it still was there."""
         name, self._name = self._name, ""
+        if self.fd >= 0:
+            operations.unlock(self.fd)  # a forked child may have inherited the descriptor
         self.discard()
         return bool(name)
 

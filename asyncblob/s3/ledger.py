@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -32,10 +33,13 @@ from asyncblob.files.sweep import JOURNAL_SUFFIX, PARTIAL_SUFFIX, RESUMABLE_ORPH
 from asyncblob.keys import INTERNAL_PREFIX
 from asyncblob.s3 import crc
 from asyncblob.s3.dataplane import FileSlice, ObjectHead
+from asyncblob.s3.failures import FileFailure
 from asyncblob.s3.file_work import digest_slice
 from asyncblob.s3.options import Options
 
 __all__ = ["Kept", "Ledger", "verified"]
+
+_log = logging.getLogger("asyncblob.s3")
 
 _VERSION = 1
 
@@ -106,37 +110,47 @@ class Ledger:
         self._destination: Destination | None = None
         self._journal: Journal | None = None
         self._begun: Kept | None = None
+        self._used = False  # else what is there is another object's still
         self.found: Kept | None = None
         self.pending: PendingFile | None = None
         self.note = ""
 
-    def look(self) -> bool:
-        """Look for what an earlier run has left, and lock it; tell whether there is anything, usable or not.
+    def is_there(self) -> bool:
+        """Whether an earlier run seems to have left anything. Opens nothing."""
+        path = os.path.realpath(self._dest_path)
+        return os.path.lexists(os.path.join(os.path.dirname(path), _name(os.path.basename(path), JOURNAL_SUFFIX)))
+
+    def look(self) -> None:
+        """Look for what an earlier run has left, and lock it. May be done again if it fails.
 
         Raises:
             TransferInProgressError: Another download works with it.
             OSError: It can't be opened.
         """
-        if not os.path.isdir(os.path.dirname(os.path.realpath(self._dest_path))):
-            return False
+        if not self.is_there():
+            return
         with naming(self._dest_path):
-            destination = self._open_destination()
-            self._journal = self._open_journal(create=False)
-            if self._journal is None:
-                return False
-            kept = _kept(self._journal.header, self._target)
-            if kept is None:
-                return True
-            name = _name(destination, PARTIAL_SUFFIX)
-            fd = open_own(destination.directory, name, create=False)
-            if fd is None:
-                return True
+            try:
+                self._look()
+            except BaseException:
+                self._let_go()
+                raise
+
+    def _look(self) -> None:
+        destination = self._open_destination()
+        self._journal = self._open_journal(create=False)
+        kept = _kept(self._journal.header, self._target) if self._journal is not None else None
+        if self._journal is None or kept is None:
+            return
+        name = _name(destination.name, PARTIAL_SUFFIX)
+        fd = open_own(destination.directory, name, create=False)
+        if fd is not None:
             self._take_over(name, fd)
             if os.fstat(fd).st_size == kept.size:
                 plan = kept.plan
                 parts = {number: value for number, value in _parts(self._journal.lines) if number <= plan.part_count}
                 self.found = self._begun = replace(kept, parts=parts)
-            return True
+        self._used = True
 
     def prepare(self, etag: str, plan: Plan) -> PendingFile:
         """The file for the bytes of an object: what was found, or an empty one with room for it.
@@ -149,8 +163,11 @@ class Ledger:
         """
         if self.found is not None and self.pending is not None:
             return self.pending
+        if self.pending is not None and self.pending.fd < 0:
+            self.pending = None  # an earlier attempt came as far as its end
         with naming(self._dest_path):
             if self.pending is None and not plan.is_multipart:
+                self._remove_other()
                 self.pending = PendingFile.create(self._dest_path)
             elif self.pending is None:
                 self._create()
@@ -163,8 +180,9 @@ class Ledger:
 
     def add(self, number: int, value: int) -> None:
         """A part is there, with this CRC64NVME."""
-        if self._begun is not None and self._journal is not None:
-            self._journal.add({"part": number, "crc": crc.encode(value)})
+        if self._begun is None or self._journal is None:
+            return
+        if self._journal.add({"part": number, "crc": crc.encode(value)}):
             self._begun.parts[number] = value
 
     def confirm(self, kept: Kept) -> None:
@@ -182,6 +200,8 @@ class Ledger:
 
     def close(self, error: BaseException | None) -> None:
         """The end: remove the journal, and the file if it wasn't published; or keep both.
+
+        What is of another object stays as it was if this one never came: its key may have been a slip.
 
         Args:
             error: What the download ended with.
@@ -202,23 +222,42 @@ class Ledger:
         finally:
             if pending is not None:
                 pending.discard()
-            if journal is not None:
+            if journal is not None and self._used:
                 journal.remove()
-            if self._destination is not None:
-                self._destination.directory.close()
+            elif journal is not None:
+                journal.close()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Close whatever is open, and leave it as it is."""
+        if self.pending is not None:
+            self.pending.keep()
+        if self._journal is not None:
+            self._journal.close()
+        if self._destination is not None:
+            self._destination.directory.close()
+        self._destination = self._journal = self._begun = self.found = self.pending = None
+        self._used = False
 
     def _create(self) -> None:
         destination = self._open_destination()
         if self._journal is None:
             self._journal = self._open_journal(create=True)
-        name = _name(destination, PARTIAL_SUFFIX)
         # What an earlier run has left, and is of no use, is perhaps not as a new file would be.
-        with contextlib.suppress(FileNotFoundError):
-            operations.unlink(destination.directory, name)
+        self._remove_other()
+        name = _name(destination.name, PARTIAL_SUFFIX)
         fd = open_own(destination.directory, name, create=True, mode=0o666)
         assert fd is not None  # noqa: S101 - it was to be created
         self._take_over(name, fd)
         sweep(destination.directory, os.fstat(fd).st_mtime_ns)
+
+    def _remove_other(self) -> None:
+        """Remove the file that is of no use: another object's, by the journal that is locked here."""
+        self._used = True
+        if self._journal is not None:
+            destination = self._open_destination()
+            with contextlib.suppress(FileNotFoundError):
+                operations.unlink(destination.directory, _name(destination.name, PARTIAL_SUFFIX))
 
     def _open_destination(self) -> Destination:
         if self._destination is None:
@@ -227,25 +266,18 @@ class Ledger:
 
     def _open_journal(self, *, create: bool) -> Journal | None:
         destination = self._open_destination()
-        directory = destination.directory.duplicate()
-        journal = None
-        try:
-            journal = Journal.open(directory, _name(destination, JOURNAL_SUFFIX), create=create)
-        finally:
-            if journal is None:
-                directory.close()
-        return journal
+        name = _name(destination.name, JOURNAL_SUFFIX)
+        return Journal.open(destination.directory, name, create=create, owns_directory=False)
 
     def _take_over(self, name: str, fd: int) -> None:
         assert self._destination is not None  # noqa: S101 - the callers have opened it
-        self.pending = PendingFile(self._destination, name, fd, owns_directory=False)
+        self.pending = PendingFile(self._destination, name, fd, owns_directory=False, kept_if_refused=True)
 
 
 async def verified(kept: Kept, fd: int, threads: anyio.CapacityLimiter) -> Kept:
     """What of it is really there: the parts that have, read again, the CRC64NVME that they should have.
 
-    Raises:
-        FileFailure: The file can't be read.
+    A part that can't be read, be it that a sector is bad, is not there.
     """
     plan = kept.plan
     numbers = iter(sorted(kept.parts))
@@ -255,7 +287,11 @@ async def verified(kept: Kept, fd: int, threads: anyio.CapacityLimiter) -> Kept:
         for number in numbers:
             part = plan.part(number)
             piece = FileSlice(fd, part.offset, part.length)
-            digests = await digest_slice(piece, threads, with_crc=True, with_sha256=False)
+            try:
+                digests = await digest_slice(piece, threads, with_crc=True, with_sha256=False)
+            except (FileFailure, BlobChangedError) as failure:
+                _log.info("a part of %r that was kept can't be read: %s", kept.etag, failure)
+                continue
             if digests.crc == kept.parts[number]:
                 right[number] = kept.parts[number]
 
@@ -265,9 +301,9 @@ async def verified(kept: Kept, fd: int, threads: anyio.CapacityLimiter) -> Kept:
     return replace(kept, parts=right)
 
 
-def _name(destination: Destination, suffix: str) -> str:
+def _name(destination: str, suffix: str) -> str:
     """Short, whatever the length of the destination's name."""
-    digest = hashlib.sha256(os.fsencode(destination.name)).hexdigest()[:20]
+    digest = hashlib.sha256(os.fsencode(destination)).hexdigest()[:20]
     return f"{INTERNAL_PREFIX}{digest}{suffix}"
 
 

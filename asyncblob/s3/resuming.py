@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+from asyncblob.engine.descriptors import NO_DESCRIPTOR
 from asyncblob.engine.plan import Part, Plan, plan_upload
 from asyncblob.errors import (
     AccessDeniedError,
@@ -68,16 +69,25 @@ class Resuming:
         self._key = key
         self._path = path
         self._journal: UploadJournal | None = None
-        self._sent = 0
+        self._there: set[int] = set()  # the parts that service and journal have
+        self._stale = ""
         self.kept = ""
 
-    async def look(self) -> bool:
-        """Whether there is a journal of an earlier run; it is locked from now on.
+    def is_there(self) -> bool:
+        """Whether there seems to be a journal of an earlier run. Blocks; opens nothing."""
+        try:
+            return UploadJournal.is_there(self._target)
+        except OSError:  # which is not said here
+            return False
+
+    async def look(self) -> None:
+        """Look for a journal of an earlier run; it is locked from now on. May be done again if it fails.
 
         Raises:
             TransferInProgressError: Another upload works with it.
+            OSError: There is no descriptor left to open it with.
         """
-        return await self._open(create=False)
+        await self._open(create=False)
 
     async def plan(self, source: Source, plan: Plan) -> Plan:
         """Prepare for a file: give up an upload of what it was before, and make a journal if it has several parts.
@@ -87,6 +97,7 @@ class Resuming:
 
         Raises:
             TransferInProgressError: Another upload works with the journal.
+            OSError: There is no descriptor left to make it with; it may be done again.
         """
         begun = self._journal.begun if self._journal is not None else None
         if begun is not None and begun.is_of(source):
@@ -97,7 +108,9 @@ class Resuming:
             _log.info("%r changed since its upload was broken off: it is sent anew", self._path)
             await self._give_up(begun.upload_id)
         if plan.is_multipart:
-            await self._open(create=True)
+            new = self._journal is None and await self._open(create=True)
+            if new and self._journal is not None and self._journal.begun is not None:
+                return await self.plan(source, plan)  # another run has left it in this very moment
         elif self._journal is not None:
             await self._context.clean_up_in_thread(self._journal.remove)
             self._journal = None
@@ -115,7 +128,7 @@ class Resuming:
         begun = journal.begun
         wants = self._context.options.checksum
         if begun.with_crc != (wants != "none") and wants != "auto":
-            await self._give_up(begun.upload_id)
+            self._stale = begun.upload_id
             return None
         try:
             listed = await list_parts(self._context, self._key, begun.upload_id, tally)
@@ -128,30 +141,37 @@ class Resuming:
             if not isinstance(failure, ServiceFailure) or failure.status not in (400, 403, 405, 501):
                 raise
             _log.warning("the parts of %r can't be listed (%s): it is sent anew", self._key, failure)
-            await self._give_up(begun.upload_id)
+            # Not ended before another one is begun: who may not do that either has lost nothing.
+            self._stale = begun.upload_id
             return None
         parts = {
             number: reply
             for number, reply in journal.parts.items()
             if number <= plan.part_count and _agree(reply, listed.get(number), plan.part(number))
         }
-        self._sent = len(parts)
+        self._there = set(parts)
         return Earlier(begun.upload_id, begun.with_crc, parts)
 
-    async def is_same(self, reply: SendReply, piece: FileSlice) -> bool:
+    async def is_same(self, number: int, reply: SendReply, piece: FileSlice) -> bool:
         """Whether a part's bytes, read now, are those that were sent."""
-        return await self._digest(piece) == reply.crc
+        if await self._digest(piece) == reply.crc:
+            return True
+        self._there.discard(number)
+        return False
 
     async def begin(self, upload_id: str, source: Source, plan: Plan, *, with_crc: bool) -> None:
-        """A multipart upload was created."""
+        """A multipart upload was created. What it takes the place of is aborted."""
         journal = self._journal
-        self._sent = 0
-        if journal is None:
-            return
+        stale, self._stale = self._stale, ""
+        self._there = set()
         try:
-            await self._context.in_thread(lambda: journal.begin(upload_id, source, plan, with_crc=with_crc))
+            if journal is not None:
+                await self._context.in_thread(lambda: journal.begin(upload_id, source, plan, with_crc=with_crc))
         except OSError as error:
             await self._do_without(error)
+        finally:
+            if stale:
+                await abort_or_log(self._context, self._key, stale)
 
     async def sent(self, number: int, reply: SendReply, piece: FileSlice) -> None:
         """A part was sent."""
@@ -159,12 +179,12 @@ class Resuming:
         if journal is None:
             return
         value = reply.crc if reply.crc is not None else await self._digest(piece)
-        await self._context.in_thread(lambda: journal.add(number, reply, value))
-        self._sent += 1
+        if await self._context.in_thread(lambda: journal.add(number, reply, value)):
+            self._there.add(number)
 
     def keeps(self, error: BaseException) -> bool:
         """Whether to keep what was sent, now that the upload has failed with this, or was cancelled."""
-        if self._journal is None or self._journal.begun is None or not self._sent or isinstance(error, _ENDS_IT):
+        if self._journal is None or self._journal.begun is None or not self._there or isinstance(error, _ENDS_IT):
             return False
         failure = error.__cause__
         return not isinstance(failure, ServiceFailure) or failure.code != "NoSuchUpload"
@@ -185,27 +205,27 @@ class Resuming:
             return
         await self._context.clean_up_in_thread(journal.close)
         self.kept = (
-            f"{self._sent} of {-(-begun.size // begun.part_size)} parts are kept: upload the same file to the same key "
-            "with resume=True (--resume) to go on, or end that multipart upload with abort_upload (asyncblob abort)"
+            f"{len(self._there)} of {-(-begun.size // begun.part_size)} parts are kept: upload the same file to the "
+            "same key with resume=True (--resume) to go on, or end that multipart upload with abort_upload (asyncblob "
+            "abort)"
         )
 
+    @property
+    def _target(self) -> Target:
+        return Target.of(self._context.options, self._key, self._path)
+
     async def _open(self, *, create: bool) -> bool:
-        if self._journal is None:
-            opened: list[UploadJournal | None] = []
-
-            def open_() -> None:
-                target = Target.of(self._context.options, self._key, self._path)
-                opened.append(UploadJournal.open(target, create=create))
-
-            try:
-                await self._context.in_thread(open_)
-            except OSError as error:
-                await self._do_without(error)
-            finally:
-                if opened:  # cancelled or not, what the thread has opened is ours to close
-                    self._journal = opened[0]
-        if self._journal is not None:
-            self._sent = len(self._journal.parts)
+        opened: list[UploadJournal | None] = []
+        try:
+            await self._context.in_thread(lambda: opened.append(UploadJournal.open(self._target, create=create)))
+        except OSError as error:
+            if error.errno in NO_DESCRIPTOR:
+                raise
+            await self._do_without(error)
+        finally:
+            if opened and opened[0] is not None:  # cancelled or not, what the thread has opened is ours to close
+                self._journal = opened[0]
+                self._there = set(self._journal.parts)
         return self._journal is not None
 
     async def _do_without(self, error: OSError) -> None:

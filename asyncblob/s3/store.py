@@ -186,11 +186,9 @@ class S3Blob(Blob):
             try:
                 result = await self._upload(path, name, key, progress, tally, resuming)
             except BaseException as error:
-                await resuming.finish()
                 if resuming.kept:
                     error.add_note(resuming.kept)
                 raise
-            await resuming.finish()
             return _info(stopwatch, *result, tally)
 
     async def _upload(
@@ -203,13 +201,22 @@ class S3Blob(Blob):
         resuming: Resuming | None,
     ) -> tuple[int, UploadResult]:
         context = self._context
-        broken_off = resuming is not None and await resuming.look()
+        broken_off = resuming is not None and await context.in_thread(resuming.is_there)
         if progress is None and context.planes.small is not None and not broken_off:
             with contextlib.suppress(NotSimple):
                 return await SmallTransfers(context, context.planes.small, tally).upload(path, name)
         opened: list[Source] = []
-        slot = await context.slots.acquire(short=await self._is_short(path))
-        try:
+
+        async def close() -> None:
+            if opened:
+                await context.clean_up_in_thread(opened[0].close)
+
+        async with contextlib.AsyncExitStack() as held:
+            slot = held.enter_context(await context.slots.acquire(short=await self._is_short(path)))
+            if resuming is not None:
+                held.push_async_callback(resuming.finish)
+                await slot.patiently(resuming.look)
+            held.push_async_callback(close)
             await slot.patiently(lambda: context.in_thread(lambda: opened.append(Source.open(path))))
             source = opened[0]
             plan = plan_upload(
@@ -218,17 +225,11 @@ class S3Blob(Blob):
                 concurrency=self.options.concurrency,
             )
             if resuming is not None:
-                plan = await resuming.plan(source, plan)
+                plan = await slot.patiently(partial(resuming.plan, source, plan))
             meter = ProgressMeter(progress, key, bytes_total=source.size)
             meter.parts_total = plan.part_count if plan.is_multipart else 0
             plane = await context.choose_plane(tally)
             result = await meter.reporting(Upload(context, plane, source, name, plan, meter, tally, resuming).run)
-        finally:
-            try:
-                if opened:
-                    await context.clean_up_in_thread(opened[0].close)
-            finally:
-                slot.release()
         return plan.size, result
 
     async def download(
@@ -259,7 +260,6 @@ class S3Blob(Blob):
             stopwatch = Stopwatch()
             path = check_path(dest_path, "dest_path")
             name = s3_key(self.options.prefix, key)
-            context = self._context
             tally = Tally()
             if not resume:
                 return _info(stopwatch, *await self._download(path, name, key, progress, tally, None), tally)
@@ -267,18 +267,16 @@ class S3Blob(Blob):
             try:
                 result = await self._download(path, name, key, progress, tally, ledger)
             except BaseException as error:
-                await context.clean_up_in_thread(partial(ledger.close, error))
                 if ledger.note:
                     error.add_note(ledger.note)
                 raise
-            await context.clean_up_in_thread(partial(ledger.close, None))
             return _info(stopwatch, *result, tally)
 
     async def _download(
         self, path: str, name: str, key: str, progress: ProgressCallback | None, tally: Tally, ledger: Ledger | None
     ) -> tuple[int, DownloadResult]:
         context = self._context
-        broken_off = ledger is not None and await context.in_thread(ledger.look)
+        broken_off = ledger is not None and await context.in_thread(ledger.is_there)
         # Where many transfers wait for each other, each is asked for as a small one, which needn't wait.
         is_small = (context.sizes.small or context.slots.full) and not self.options.fsync and not broken_off
         if progress is None and context.planes.small is not None and is_small:
@@ -293,7 +291,17 @@ class S3Blob(Blob):
             return await Download(context, plane, name, path, meter, tally, ledger).run()
 
         with await context.slots.acquire(short=context.sizes.small) as slot:
-            result = await meter.reporting(lambda: slot.patiently(run))
+            if ledger is None:
+                result = await meter.reporting(lambda: slot.patiently(run))
+            else:
+                # What it finds is open until the end.
+                try:
+                    await slot.patiently(lambda: context.in_thread(ledger.look))
+                    result = await meter.reporting(lambda: slot.patiently(run))
+                except BaseException as error:
+                    await context.clean_up_in_thread(partial(ledger.close, error))
+                    raise
+                await context.clean_up_in_thread(partial(ledger.close, None))
         context.sizes.small = not result.part_count
         return result.size, result
 

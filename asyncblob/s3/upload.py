@@ -212,7 +212,7 @@ class Upload:
                 return reply
 
             reply = earlier.get(part.number)
-            if reply is None or resuming is None or not await resuming.is_same(reply, piece):
+            if reply is None or resuming is None or not await resuming.is_same(part.number, reply, piece):
                 reply = await self._requests.send(
                     attempt,
                     tally=self._tally,

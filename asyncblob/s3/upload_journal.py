@@ -104,6 +104,11 @@ class UploadJournal:
         self.begun = _begun(journal.header, target)
         self.parts: dict[int, SendReply] = dict(_parts(journal.lines)) if self.begun is not None else {}
 
+    @staticmethod
+    def is_there(target: Target) -> bool:
+        """Whether there seems to be a journal of a target. Opens nothing."""
+        return os.path.lexists(os.path.join(_path(), target.journal_name))
+
     @classmethod
     def open(cls, target: Target, *, create: bool) -> UploadJournal | None:
         """Open the journal of a target.
@@ -118,17 +123,15 @@ class UploadJournal:
         directory = _open_directory(create=create)
         if directory is None:
             return None
+        journal = None
         try:
-            journal = Journal.open(directory, target.journal_name, create=create)
             if create:
                 _forget_old_ones(directory)
-            if journal is not None:
-                return cls(target, journal)
-        except BaseException:
-            directory.close()
-            raise
-        directory.close()
-        return None
+            journal = Journal.open(directory, target.journal_name, create=create)
+        finally:
+            if journal is None:
+                directory.close()
+        return None if journal is None else cls(target, journal)
 
     def begin(self, upload_id: str, source: Source, plan: Plan, *, with_crc: bool) -> None:
         """An upload was begun; what was known before is forgotten.
@@ -140,9 +143,9 @@ class UploadJournal:
         self.parts = {}
         self._journal.begin({"version": _VERSION, "upload": asdict(self.target) | asdict(self.begun)})
 
-    def add(self, number: int, reply: SendReply, value: int) -> None:
-        """A part was sent; `value` is its CRC64NVME."""
-        self._journal.add(
+    def add(self, number: int, reply: SendReply, value: int) -> bool:
+        """A part was sent; `value` is its CRC64NVME. Tells whether that could be written."""
+        return self._journal.add(
             {"part": number, "etag": reply.etag, "crc": crc.encode(value), "echoed": reply.crc_echo is not None}
         )
 
@@ -210,8 +213,12 @@ def known_uploads(options: Options) -> dict[tuple[str, str], KnownUpload]:
     return found
 
 
+def _path() -> str:
+    return os.path.join(state_directory(), "uploads")
+
+
 def _open_directory(*, create: bool) -> Directory | None:
-    path = os.path.join(state_directory(), "uploads")
+    path = _path()
     if create:
         # The paths and keys in the journals' lines are nobody else's business.
         os.makedirs(path, mode=0o700, exist_ok=True)
@@ -222,11 +229,14 @@ def _open_directory(*, create: bool) -> Directory | None:
 
 
 def _forget_old_ones(directory: Directory) -> None:
+    """Remove what nobody has gone on with for long, nor does now."""
     now = time.time()
     for name in directory.names():
         try:
             if name.endswith(JOURNAL_SUFFIX) and now - directory.stat(name).st_mtime > _FORGOTTEN_AFTER_SECONDS:
-                operations.unlink(directory, name)
+                seen = probe(directory, name)
+                if seen is not None and not seen[1]:
+                    operations.unlink(directory, name)
         except OSError as error:
             _log.debug("can't remove the old journal %r: %s", name, error)
 

@@ -47,7 +47,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     journal = opened(tmp_path)
     assert journal.header == {"header": 0}
     assert journal.lines == [{"part": 1}, {"part": 2}]
-    journal.add({"part": 3})
+    assert journal.add({"part": 3})
     journal.close()
     journal = opened(tmp_path)
     assert len(journal.lines) == 3
@@ -160,11 +160,72 @@ def test_a_full_disk_ends_the_writing(
 
     with monkeypatch.context() as full_disk, caplog.at_level(logging.WARNING):
         full_disk.setattr(module, "write_at", full)
-        journal.add({"part": 1})
-    journal.add({"part": 2})
+        assert not journal.add({"part": 1})
+    assert not journal.add({"part": 2})
     journal.close()
     assert (tmp_path / NAME).read_bytes() == before
     assert len(caplog.records) == 1
+
+
+def test_what_is_cut_off_never_comes_back(tmp_path: Path) -> None:
+    """Lines behind nonsense don't count again when the nonsense has been written over by a line as long."""
+    content = written(tmp_path)
+    (tmp_path / NAME).write_bytes(content + b'("part":3)\n' + b'{"part":4}\n')
+    journal = opened(tmp_path)
+    journal.add({"part": 5})
+    journal.close()
+    assert (tmp_path / NAME).read_bytes() == content + b'{"part":5}\n'
+
+
+def test_one_that_can_not_be_read_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that fails leaves neither a descriptor behind nor a lock, which would keep all others out."""
+    written(tmp_path)
+    before = len(os.listdir("/proc/self/fd"))
+
+    def fail(*_: object) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    directory = Directory.open(str(tmp_path))
+    with monkeypatch.context() as failing:
+        failing.setattr(module, "read_at", fail)
+        with pytest.raises(OSError, match="Input/output error"):
+            Journal.open(directory, NAME, create=True)
+    directory.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+    opened(tmp_path).close()
+
+
+def test_one_that_can_only_be_read_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of ours that can't be written, as a strange umask makes them, is in nobody's way."""
+    written(tmp_path)
+
+    def read_only(*_: object, **__: object) -> int:
+        monkeypatch.undo()
+        return os.open(tmp_path / NAME, os.O_RDONLY)  # what an ordinary user gets; these tests may be root's
+
+    monkeypatch.setattr(operations, "open_lock", read_only)
+    journal = opened(tmp_path)
+    assert journal.header is None
+    journal.begin({"header": 1})
+    journal.close()
+    assert json.loads((tmp_path / NAME).read_bytes()) == {"header": 1}
+
+
+def test_a_look_leaves_no_lock_in_a_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is forked while somebody looks inherits the descriptor, and must not inherit the lock."""
+    written(tmp_path)
+    inherited: list[int] = []
+    lock = operations.try_lock
+
+    def lock_and_fork(fd: int) -> operations.LockState:
+        inherited.append(os.dup(fd))  # what a fork does
+        return lock(fd)
+
+    monkeypatch.setattr(operations, "try_lock", lock_and_fork)
+    probe(Directory.open(str(tmp_path)), NAME)
+    monkeypatch.undo()
+    opened(tmp_path).close()
+    os.close(inherited[0])
 
 
 def test_where_the_state_is(monkeypatch: pytest.MonkeyPatch) -> None:

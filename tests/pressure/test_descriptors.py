@@ -29,6 +29,15 @@ async def test_so_do_those_that_are_watched(place: Place) -> None:
     assert outcome.ended == {"done": 200}
 
 
+@pytest.mark.parametrize("place", ["wire"], indirect=True)
+async def test_so_do_those_that_can_be_resumed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Journals and what is kept beside a destination are open only while a transfer has its place in line."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(place.directory / "state"))
+    outcome = await place.run(150, descriptors=64, resume=True)
+    assert outcome.ended == {"done": 150}
+    assert list((place.directory / "state").rglob("*.journal")) == []
+
+
 @pytest.mark.parametrize("place", ["wire", "plain", "local"], indirect=True)
 async def test_hopelessly_few_descriptors(place: Place) -> None:
     """With fewer than its own threads need, transfers may fail, with what the system says, and leave nothing behind."""

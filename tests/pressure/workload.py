@@ -35,6 +35,7 @@ class Load:
         transfers: Half of them up, half of them down.
         large_every: Of so many in a row, two are large: one up, one down.
         progress: Whether each has a callback.
+        resume: Whether each can be resumed.
         descriptors: The limit from the start on (``RLIMIT_NOFILE``); 0: none.
         extra_mib: By how much the address space may grow during the transfers (``RLIMIT_AS``); None: as it likes.
     """
@@ -44,6 +45,7 @@ class Load:
     transfers: int
     large_every: int
     progress: bool = False
+    resume: bool = False
     descriptors: int = 0
     extra_mib: int | None = None
 
@@ -80,12 +82,12 @@ async def run(load: Load) -> Outcome:
     async def transfer(store: Blob, number: int) -> str:
         nonlocal peak
         name = LARGE if number % load.large_every < 2 else SMALL
-        progress = _ignore if load.progress else None
+        options: Any = {"progress": _ignore if load.progress else None, "resume": load.resume}
         work: Callable[[], Awaitable[Any]]
         if number % 2:
-            direction, work = "up", lambda: store.upload(directory / name, f"up-{number}", progress=progress)
+            direction, work = "up", lambda: store.upload(directory / name, f"up-{number}", **options)
         else:
-            direction, work = "down", lambda: store.download(name, out / str(number), progress=progress)
+            direction, work = "down", lambda: store.download(name, out / str(number), **options)
         try:
             await work()
         except Exception as error:  # noqa: BLE001 - the parent looks at it

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import errno
 import json
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,7 @@ from hypothesis import strategies as st
 
 from asyncblob import Options
 from asyncblob.engine.plan import MIB, plan_upload
+from asyncblob.files.directory import Directory
 from asyncblob.files.source import Source
 from asyncblob.s3.dataplane import SendReply
 from asyncblob.s3.upload_journal import Target, UploadJournal, known_uploads
@@ -31,8 +36,8 @@ def target(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Target:
     return Target.of(OPTIONS, "key", str(tmp_path / "file"))
 
 
-def begin(target: Target) -> tuple[Path, dict[str, Any]]:
-    """Begin an upload; where its journal is, and the header."""
+def begin(target: Target, *, count: int = 1) -> tuple[Path, dict[str, Any]]:
+    """Begin an upload; where its journal is, one of so many, and the header."""
     journal = UploadJournal.open(target, create=True)
     assert journal is not None
     source = Source.open(target.path)
@@ -40,7 +45,9 @@ def begin(target: Target) -> tuple[Path, dict[str, Any]]:
     journal.add(1, SendReply('"e"', "", 1, 1), 1)
     source.close()
     journal.close()
-    [path] = (Path(target.path).parent / "state" / "asyncblob" / "uploads").iterdir()
+    directory = Path(target.path).parent / "state" / "asyncblob" / "uploads"
+    assert len(os.listdir(directory)) == count
+    path = directory / target.journal_name
     return path, json.loads(path.read_bytes().splitlines()[0])
 
 
@@ -127,6 +134,41 @@ def test_a_part_that_can_not_be(target: Target, change: dict[str, object]) -> No
     lines = [header, GOOD | change, GOOD | {"part": 2}]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert list(read(target).parts) == [2]
+
+
+def test_what_is_old_is_forgotten_unless_it_is_worked_with(target: Target, tmp_path: Path) -> None:
+    """A journal of 91 days goes when another one is made, but not that of an upload that goes on at this moment."""
+    begin(target)
+    others = [dataclasses.replace(target, key=key) for key in ("at work", "old", "new")]
+    at_work, old, new = (UploadJournal.open(each, create=True) for each in others)
+    assert at_work is not None
+    assert old is not None
+    assert new is not None
+    old.close()
+    new.close()
+    directory = tmp_path / "state" / "asyncblob" / "uploads"
+    then = time.time() - 91 * 24 * 3600
+    for each in (target, *others[:2]):
+        os.utime(directory / each.journal_name, (then, then))
+    begin(dataclasses.replace(target, key="another one"), count=3)
+    assert not UploadJournal.is_there(target)
+    assert [UploadJournal.is_there(each) for each in others] == [True, False, True]
+    at_work.close()
+
+
+def test_a_directory_that_can_not_be_listed_keeps_no_lock(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Listing it needs a descriptor; where none is left, no journal stays locked for the rest of the process."""
+
+    def fail(_: object) -> list[str]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    before = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as failing:
+        failing.setattr(Directory, "names", fail)
+        with pytest.raises(OSError, match="Too many"):
+            UploadJournal.open(target, create=True)
+    assert len(os.listdir("/proc/self/fd")) == before
+    begin(target)
 
 
 ANYTHING = st.recursive(

@@ -1,0 +1,156 @@
+"""What goes wrong around a transfer that is resumed costs nothing that was kept, and no error lies about it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from asyncblob import S3Blob, errors
+from asyncblob.s3.upload_journal import Target, UploadJournal
+from tests.s3.conftest import PART, MakeFile, OpenStore, on_plane
+from tests.s3.resuming import journals
+from tests.support.fault_server import FaultServer, access_denied
+
+THREE_PARTS = 2 * PART + 1
+ONE_BY_ONE: dict[str, object] = {"concurrency": 1, "max_attempts": 1}
+
+pytestmark = on_plane("wire")
+
+
+@pytest.fixture
+async def sent(fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile) -> Path:
+    """A file of which two of three parts were sent."""
+    path = make_file(THREE_PARTS)
+    await fail(fault_server, open_at, path, "2 of 3 parts are kept")
+    return path
+
+
+async def fail(server: FaultServer, open_at: OpenStore, path: Path, note: str, *, sent: int = 2) -> None:
+    """Let an upload fail after it has sent some parts; its error has a note, or none."""
+    server.fail("UploadPart", access_denied(), skip=sent, times=None)
+    async with open_at(server, **ONE_BY_ONE) as store:
+        with pytest.raises(errors.AccessDeniedError) as caught:
+            await store.upload(path, "k", resume=True)
+    assert note in "".join(getattr(caught.value, "__notes__", ["nothing"]))
+    server.clear_faults()
+    server.requests.clear()
+
+
+async def test_credentials_that_may_nothing_cost_nothing(
+    fault_server: FaultServer, open_at: OpenStore, sent: Path, tmp_path: Path
+) -> None:
+    """With another profile by mistake all is refused: the upload is still there for the right one."""
+    for operation in ("ListParts", "AbortMultipartUpload", "CreateMultipartUpload"):
+        fault_server.fail(operation, access_denied(), times=None)
+    async with open_at(fault_server) as store:
+        with pytest.raises(errors.AccessDeniedError) as caught:
+            await store.upload(sent, "k", resume=True)
+        assert "2 of 3 parts are kept" in caught.value.__notes__[0]
+        assert fault_server.seen("AbortMultipartUpload") == []
+        fault_server.clear_faults()
+        await store.upload(sent, "k", resume=True)
+    assert [each.part_number for each in fault_server.seen("UploadPart")] == [3]
+    assert await fault_server.get("k") == sent.read_bytes()
+    assert journals(tmp_path) == []
+
+
+async def test_parts_that_are_sent_again_are_counted_once(
+    fault_server: FaultServer, open_at: OpenStore, sent: Path
+) -> None:
+    """The note tells of the parts that are there, not of how often they were sent."""
+    status = sent.stat()
+    with sent.open("r+b") as file:
+        file.write(b"other bytes")
+        file.seek(PART)
+        file.write(b"other bytes")
+    os.utime(sent, ns=(status.st_atime_ns, status.st_mtime_ns))
+    await fail(fault_server, open_at, sent, "2 of 3 parts are kept")
+    with sent.open("r+b") as file:
+        file.write(b"still others")
+        file.seek(PART)
+        file.write(b"still others")
+    os.utime(sent, ns=(status.st_atime_ns, status.st_mtime_ns))
+    await fail(fault_server, open_at, sent, "1 of 3 parts are kept", sent=1)
+
+
+async def test_parts_that_no_journal_tells_of_are_not_kept(
+    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the disk is full from the first line on, nothing could be gone on with, and the upload is aborted."""
+
+    def full(*_: object) -> bool:
+        return False
+
+    monkeypatch.setattr(UploadJournal, "add", full)
+    await fail(fault_server, open_at, make_file(THREE_PARTS), "nothing")
+    assert await fault_server.live_uploads() == []
+    assert journals(tmp_path) == []
+
+
+async def test_a_cancellation_at_the_first_look(
+    fault_server: FaultServer, open_at: OpenStore, sent: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cancelled while the journal is opened, the note tells what is in there."""
+    entered, go_on = threading.Event(), threading.Event()
+    original = UploadJournal.open
+
+    def slow(target: Target, *, create: bool) -> UploadJournal | None:
+        journal = original(target, create=create)
+        entered.set()
+        go_on.wait(60)
+        return journal
+
+    monkeypatch.setattr(UploadJournal, "open", slow)
+    async with open_at(fault_server) as store:
+        task = asyncio.create_task(store.upload(sent, "k", resume=True))
+        await asyncio.to_thread(entered.wait, 60)
+        task.cancel()
+        asyncio.get_running_loop().call_soon(go_on.set)
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await task
+    assert "2 of 3 parts are kept" in caught.value.__notes__[0]
+
+
+async def test_who_waits_for_a_slot_has_nothing_open(
+    fault_server: FaultServer, open_at: OpenStore, sent: Path, tmp_path: Path
+) -> None:
+    """A journal is opened and locked with a slot only: five hundred transfers have few descriptors together."""
+    destination = tmp_path / "copy"
+    await fault_server.put("large", sent.read_bytes())
+    fault_server.fail("GetObject", access_denied(), skip=2, times=None)
+    async with open_at(fault_server, **ONE_BY_ONE) as store:
+        with pytest.raises(errors.AccessDeniedError):
+            await store.download("large", destination, resume=True)
+    fault_server.clear_faults()
+    async with open_at(fault_server) as store:
+        transfers: list[Callable[[S3Blob], Awaitable[object]]] = [
+            lambda store: store.upload(sent, "k", resume=True),
+            lambda store: store.download("large", destination, resume=True),
+        ]
+        slots = store._context.slots
+        held = [await slots.acquire(short=True) for _ in range(slots.count)]
+        before = descriptors()
+        tasks = [asyncio.ensure_future(each(store)) for each in transfers]
+        while sum(map(len, slots._waiting.values())) < len(tasks):
+            await asyncio.sleep(0.01)
+        assert not [each for each in descriptors() - before if "asyncblob" in each or str(tmp_path) in each]
+        for slot in held:
+            slot.release()
+        await asyncio.gather(*tasks)
+    assert destination.read_bytes() == await fault_server.get("k") == sent.read_bytes()
+
+
+def descriptors() -> set[str]:
+    """What the open ones refer to."""
+    found = set()
+    for each in os.listdir("/proc/self/fd"):
+        try:
+            found.add(os.readlink(f"/proc/self/fd/{each}"))
+        except FileNotFoundError:
+            continue
+    return found
