@@ -79,8 +79,6 @@ File = Annotated[
     str, typer.Argument(metavar="FILE", help="A file. If it begins with '-', write it after '--'.", show_default=False)
 ]
 Key = Annotated[str, typer.Argument(metavar="KEY", help="The blob's key. If it begins with '-', write it after '--'.")]
-
-
 OlderThan = Annotated[
     str, typer.Option("--older-than", metavar="AGE", help="Only those that were begun so long ago: 90m, 24h, 7d.")
 ]

@@ -17,17 +17,16 @@ that may end.
 from __future__ import annotations
 
 import asyncio
-import errno
 from collections import deque
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self, TypeVar
 
+from asyncblob.engine.descriptors import NO_DESCRIPTOR
+
 __all__ = ["Slot", "Slots"]
 
 T = TypeVar("T")
-
-_NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 class Slots:
@@ -150,7 +149,7 @@ class Slot:
             try:
                 return await work()
             except OSError as error:
-                if error.errno not in _NO_DESCRIPTOR:
+                if error.errno not in NO_DESCRIPTOR:
                     raise
                 if self._slots is None or not await self._slots.wait_for_another():
                     raise

@@ -15,6 +15,7 @@ from asyncblob.errors import IntegrityError
 from asyncblob.files import copying, operations
 from asyncblob.local import LocalFileBlob, reading
 from tests.local.content import Source, fetch, write_go_object
+from tests.support.files import flip_bit
 from tests.support.invariants import no_leaks, temp_files
 
 MIB = 1024**2
@@ -31,17 +32,6 @@ EXAMPLES = settings(max_examples=40, suppress_health_check=[HealthCheck.function
 def _nobody_else_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is no other writer to wait for."""
     monkeypatch.setattr(reading, "_SETTLE_SECONDS", 0)
-
-
-def flip(path: Path, position: int, bit: int = 0) -> None:
-    """Flip one bit of a file in its place, and keep its time."""
-    status = path.stat()
-    with path.open("r+b") as file:
-        file.seek(position)
-        [byte] = file.read(1)
-        file.seek(position)
-        file.write(bytes([byte ^ 1 << bit]))
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 async def is_found(store: LocalFileBlob, trusting: LocalFileBlob, path: Path, dest: Path) -> None:
@@ -70,9 +60,9 @@ async def test_in_the_data(
         write_go_object(root, "key", content, json.dumps(fields, separators=(",", ":")))
     borders = {0, size - 1, *HOPS, *(hop - 1 for hop in HOPS), *(size - hop for hop in HOPS)}
     for number, position in enumerate(sorted(each for each in borders if 0 <= each < size)):
-        flip(root / "key", position, number % 8)
+        flip_bit(root / "key", position, number % 8)
         await is_found(store, trusting, root / "key", tmp_path / "dest")
-        flip(root / "key", position, number % 8)
+        flip_bit(root / "key", position, number % 8)
     assert (await store.download("key", tmp_path / "dest")).checksum.startswith("sha256:")
     assert (tmp_path / "dest").read_bytes() == content
 
@@ -84,7 +74,7 @@ async def test_anywhere_in_the_data(
 ) -> None:
     """Wherever it is."""
     await store.upload(Source.make(tmp_path / "source", bytes(LARGE)).path, "key")
-    flip(root / "key", position, bit)
+    flip_bit(root / "key", position, bit)
     await is_found(store, trusting, root / "key", tmp_path / "dest")
 
 
@@ -99,7 +89,7 @@ async def test_anywhere_in_the_sidecar(
     sidecar = root / "key.attrs.json"
     content = sidecar.read_bytes()
     position %= len(content)
-    flip(sidecar, position, bit)
+    flip_bit(sidecar, position, bit)
     digest = content.index(old.checksum.removeprefix("sha256:").encode())
     in_digest = digest <= position < digest + 64
     # A digit's case is no part of what it says; a name's is.
