@@ -22,7 +22,7 @@ from asyncblob.wire.errors import CertificateRefused, ConnectionLost, ProtocolEr
 from asyncblob.wire.exchange import Timeouts
 from asyncblob.wire.pool import Origin
 from asyncblob.wire.reactor import RECEIVE_BYTES
-from tests.wire.certificates import Authority, TLSByHand
+from tests.support.certificates import Authority, TLSByHand
 from tests.wire.client import PUT, BytesBody, Client
 from tests.wire.peer import PeerConnection, Script, replying, run_peer, split
 
