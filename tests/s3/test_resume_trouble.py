@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import threading
@@ -115,6 +116,42 @@ async def test_a_cancellation_at_the_first_look(
         with pytest.raises(asyncio.CancelledError) as caught:
             await task
     assert "2 of 3 parts are kept" in caught.value.__notes__[0]
+
+
+async def test_a_journal_waits_for_a_descriptor(fault_server: FaultServer, open_at: OpenStore, sent: Path) -> None:
+    """If none is left to open it, it is opened when another transfer has ended, not done without."""
+
+    def fail(target: Target, *, create: bool) -> UploadJournal | None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async with open_at(fault_server) as store:
+        slots = store._context.slots
+        another = await slots.acquire()
+        with pytest.MonkeyPatch.context() as scarcity:
+            scarcity.setattr(UploadJournal, "open", fail)
+            task = asyncio.create_task(store.upload(sent, "k", resume=True))
+            while not slots._parked and not task.done():
+                await asyncio.sleep(0.01)
+        another.release()
+        await task
+    assert [each.part_number for each in fault_server.seen("UploadPart")] == [3]
+
+
+async def test_a_journal_that_was_not_there_at_the_first_look(
+    fault_server: FaultServer, open_at: OpenStore, sent: Path
+) -> None:
+    """If another process leaves one in that moment, the upload goes on with it, in parts of its size."""
+    original = UploadJournal.open
+
+    def not_there_yet(target: Target, *, create: bool) -> UploadJournal | None:
+        return original(target, create=create) if create else None
+
+    with pytest.MonkeyPatch.context() as early:
+        early.setattr(UploadJournal, "open", not_there_yet)
+        async with open_at(fault_server, part_size_mb=6) as store:
+            await store.upload(sent, "k", resume=True)
+    assert await fault_server.get("k") == sent.read_bytes()
+    assert [each.part_number for each in fault_server.seen("UploadPart")] == [3]
 
 
 def shorten(directory: Path, size: int) -> None:
