@@ -191,6 +191,25 @@ async def test_an_object_that_is_another_one_in_a_way_of_its_own(
     assert len(fault_server.seen("GetObject")) == 3 + pinned
 
 
+async def test_a_small_object_where_a_large_one_was(
+    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, tmp_path: Path
+) -> None:
+    """A store whose objects are small asks for them in a way of its own; what is kept of a large one goes, too."""
+    destination = tmp_path / "out" / "copy"
+    await fault_server.put("k", make_file(THREE_PARTS).read_bytes())
+    fault_server.fail("GetObject", access_denied(), skip=2, times=None)
+    async with open_at(fault_server, **ONE_BY_ONE) as store:
+        with pytest.raises(errors.AccessDeniedError):
+            await store.download("k", destination, resume=True)
+        fault_server.clear_faults()
+        await fault_server.put("k", b"small")
+        await store.download("k", tmp_path / "another", resume=True)
+        assert store._context.sizes.small
+        await store.download("k", destination, resume=True)
+    assert destination.read_bytes() == b"small"
+    assert os.listdir(destination.parent) == ["copy"]
+
+
 async def test_who_waits_for_a_slot_has_nothing_open(
     fault_server: FaultServer, open_at: OpenStore, sent: Path, tmp_path: Path
 ) -> None:
