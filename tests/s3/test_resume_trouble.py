@@ -61,6 +61,19 @@ async def test_credentials_that_may_nothing_cost_nothing(
     assert journals(tmp_path) == []
 
 
+async def test_a_service_that_takes_no_checksums_any_more(
+    fault_server: FaultServer, open_at: OpenStore, sent: Path, tmp_path: Path
+) -> None:
+    """An upload with checksums that are refused by now is ended, and begun anew without them."""
+    fault_server.policy.checksums = "refuse"
+    async with open_at(fault_server) as store:
+        info = await store.upload(sent, "k", resume=True)
+    assert info.checksum == ""
+    assert await fault_server.get("k") == sent.read_bytes()
+    assert await fault_server.live_uploads() == []
+    assert journals(tmp_path) == []
+
+
 async def test_parts_that_are_sent_again_are_counted_once(
     fault_server: FaultServer, open_at: OpenStore, sent: Path
 ) -> None:
