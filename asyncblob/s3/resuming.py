@@ -136,7 +136,7 @@ class Resuming:
             listed = await list_parts(self._context, self._key, begun.upload_id, tally)
         except UploadGone:
             _log.warning("the multipart upload %s of %r is gone: all of it is sent again", begun.upload_id, self._key)
-            await self._context.in_thread(journal.forget)
+            self._stale = begun.upload_id  # a 404 may as well be that of a proxy, and what is forgotten costs storage
             return None
         except (AccessDeniedError, TransferError) as error:
             failure = error.__cause__

@@ -231,13 +231,17 @@ async def test_a_part_whose_bytes_are_others_is_sent_again(
 
 
 @on_plane("wire")
+@pytest.mark.parametrize("really", [True, False])
 async def test_an_upload_that_is_gone_begins_anew(
-    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, tmp_path: Path
+    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, tmp_path: Path, really: bool
 ) -> None:
-    """A multipart upload that somebody aborted is no obstacle."""
+    """A multipart upload that somebody aborted is no obstacle; one that only a proxy doesn't find is not left over."""
     path = make_file(FOUR_PARTS)
     await break_off(fault_server, open_at, path)
-    fault_server.s3.storage.buckets[fault_server.bucket].uploads.clear()
+    if really:
+        fault_server.s3.storage.buckets[fault_server.bucket].uploads.clear()
+    else:
+        fault_server.fail("ListParts", Status(404, "NotFound"))
     await go_on(fault_server, open_at, path, tmp_path)
     assert sorted(parts_sent(fault_server), key=str) == [1, 2, 3, 4]
 
