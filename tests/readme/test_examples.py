@@ -57,7 +57,7 @@ def test_the_examples_name_the_stores_that_are_replaced() -> None:
     """An address that is replaced here is one that the README has; there are examples of both languages."""
     for address in (FILE_URL, S3_URL, S3_ENDPOINT, S3_BUCKET):
         assert address in README
-    assert len(PYTHON) >= 7
+    assert len(PYTHON) >= 8
     assert len(SHELL) == 1
 
 

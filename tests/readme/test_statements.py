@@ -80,11 +80,12 @@ def test_layout() -> None:
 
 
 def test_files_that_are_named_exist() -> None:
-    """A path in the text leads to a file."""
+    """A path in the text leads to a file, or to a heading of it."""
     named = re.findall(r"`((?:asyncblob|benchmarks|\.ci)/[\w./]+)`|\]\((\S+?)\)", README)
     assert len(named) >= 3
+    headings = {heading.lower().replace(" ", "-") for heading in re.findall(r"^#+ (.+)$", README, re.MULTILINE)}
     for path in {one or other for one, other in named}:
-        assert Path(ROOT, path).exists(), path
+        assert path.removeprefix("#") in headings if path.startswith("#") else Path(ROOT, path).exists(), path
 
 
 def test_exit_codes() -> None:
