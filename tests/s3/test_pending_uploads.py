@@ -106,6 +106,26 @@ async def test_an_abort_that_is_refused_forgets_nothing(
     assert len(journals(tmp_path)) == 1
 
 
+async def test_who_may_not_list_parts_may_abort(
+    fault_server: FaultServer,
+    open_at: OpenStore,
+    make_file: MakeFile,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An abort that the service has taken is one, though these credentials can't see whether parts are left."""
+    ours = await broken_off(fault_server, open_at, make_file(FOUR_PARTS))
+    fault_server.fail("ListParts", access_denied(), times=None)
+    async with open_at(fault_server, "pre") as store:
+        await store.abort_upload("ours", ours.upload_id)
+        fault_server.fail("UploadPart", access_denied(), times=None)
+        with pytest.raises(errors.AccessDeniedError):
+            await store.upload(make_file(FOUR_PARTS), "another")
+    assert await fault_server.live_uploads() == []
+    assert journals(tmp_path) == []
+    assert "could not be aborted" not in caplog.text
+
+
 async def test_what_is_being_sent_is_aborted_only_by_force(
     fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import threading
 from collections.abc import Awaitable, Callable
@@ -14,7 +15,7 @@ from asyncblob import S3Blob, errors
 from asyncblob.s3.upload_journal import Target, UploadJournal
 from tests.s3.conftest import PART, MakeFile, OpenStore, on_plane
 from tests.s3.resuming import journals
-from tests.support.fault_server import FaultServer, access_denied
+from tests.support.fault_server import ChangedETag, FaultServer, access_denied, invalid_range
 
 THREE_PARTS = 2 * PART + 1
 ONE_BY_ONE: dict[str, object] = {"concurrency": 1, "max_attempts": 1}
@@ -114,6 +115,43 @@ async def test_a_cancellation_at_the_first_look(
         with pytest.raises(asyncio.CancelledError) as caught:
             await task
     assert "2 of 3 parts are kept" in caught.value.__notes__[0]
+
+
+def shorten(directory: Path, size: int) -> None:
+    """Let what is kept of a download be of an object of so many bytes."""
+    [partial], [journal] = directory.glob(".asyncblob-*.partial"), directory.glob(".asyncblob-*.journal")
+    os.truncate(partial, size)
+    header, *lines = map(json.loads, journal.read_bytes().splitlines())
+    header["object"]["size"] = size
+    journal.write_text("".join(json.dumps(line) + "\n" for line in [header, *lines]))
+
+
+@pytest.mark.parametrize("how", ["416", "another size", "another ETag"])
+async def test_an_object_that_is_another_one_in_a_way_of_its_own(
+    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, tmp_path: Path, how: str
+) -> None:
+    """Too short for the first missing part, longer under the same ETag, or told only by a HEAD that isn't pinned."""
+    destination = tmp_path / "out" / "copy"
+    destination.parent.mkdir()
+    await fault_server.put("k", make_file(THREE_PARTS).read_bytes())
+    fault_server.fail("GetObject", access_denied(), skip=2, times=None)
+    async with open_at(fault_server, **ONE_BY_ONE) as store:
+        with pytest.raises(errors.AccessDeniedError):
+            await store.download("k", destination, resume=True)
+    fault_server.clear_faults()
+    fault_server.requests.clear()
+    if how == "416":
+        fault_server.fail("GetObject", invalid_range())
+    else:
+        shorten(destination.parent, 2 * PART - 1 if how == "another size" else 2 * PART)
+    if how == "another ETag":
+        fault_server.fail("HeadObject", ChangedETag())
+    async with open_at(fault_server, checksum="none") as store:
+        await store.download("k", destination, resume=True)
+    assert destination.read_bytes() == await fault_server.get("k")
+    pinned = "if-match" in fault_server.seen("GetObject")[0].headers
+    assert pinned == (how != "another ETag")
+    assert len(fault_server.seen("GetObject")) == 3 + pinned
 
 
 async def test_who_waits_for_a_slot_has_nothing_open(
