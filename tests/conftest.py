@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support import environment
+from tests.support.certificates import Authority
 from tests.support.fault_server import FaultServer
 from tests.support.fault_server.server import run_fault_server
 from tests.support.moto import Moto, run_moto
@@ -20,10 +21,14 @@ settings.load_profile("asyncblob")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _isolated_environment() -> Iterator[None]:
-    """No test sees the AWS configuration or the proxies of whoever runs it."""
+def _isolated_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test sees the AWS configuration or the proxies of whoever runs it, or trusts the authorities of the machine.
+
+    A store loads the authorities that it trusts when it opens, which takes milliseconds for all those of the world.
+    """
     with pytest.MonkeyPatch.context() as monkeypatch:
         environment.isolate(monkeypatch)
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(Authority(tmp_path_factory.mktemp("authority")).path))
         yield
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 
-__all__ = ["descriptors_to_spare", "fitting"]
+__all__ = ["NO_DESCRIPTOR", "descriptors_to_spare", "fitting"]
+
+NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE})
+"""What the system says where the process, or the machine, has none left."""
 
 _RESERVE = 32
 """What a store leaves to others: the standard streams, three descriptors for each of three event loops, and what worker

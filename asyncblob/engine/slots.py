@@ -17,18 +17,16 @@ that may end.
 from __future__ import annotations
 
 import asyncio
-import errno
 from collections import deque
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self, TypeVar
 
-__all__ = ["NO_DESCRIPTOR", "Slot", "Slots"]
+from asyncblob.engine.descriptors import NO_DESCRIPTOR
+
+__all__ = ["Slot", "Slots"]
 
 T = TypeVar("T")
-
-NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE})
-"""What the system says where none is left."""
 
 
 class Slots:

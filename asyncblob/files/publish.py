@@ -12,39 +12,30 @@ Rules:
 - A failed fsync is final: Linux reports a lost page once and marks it clean, so a second fsync would succeed and prove
   nothing. The temporary file is removed and the error raised.
 - Durability can be switched off (``fsync=False``), atomicity can't.
-- Whoever has created something here calls `commit` or `discard`; both end it, and `discard` is harmless after both.
+- Whoever has created something here calls `commit`, `discard` or `keep`; each ends it, and `discard` is harmless after.
 
 Everything here blocks and belongs into a worker thread.
 """
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
-import secrets
-import shutil
-import stat
 import sys
 from types import TracebackType
 from typing import Self
 
-from asyncblob.errors import InvalidPathError
 from asyncblob.files import operations
 from asyncblob.files.destination import Destination
 from asyncblob.files.directory import Directory, naming
 from asyncblob.files.operations import LockState
 from asyncblob.files.positional import write_at
-from asyncblob.files.sweep import TEMPORARY_SUFFIX, sweep
-from asyncblob.keys import INTERNAL_PREFIX
+from asyncblob.files.sweep import sweep
+from asyncblob.files.temporary import CREATE_ATTEMPTS, remove_quietly, temporary_name, vanished
 
-__all__ = ["PendingDirectory", "PendingFile"]
+__all__ = ["PendingFile"]
 
 logger = logging.getLogger(__name__)
-
-# How often a new temporary file may be taken by a sweeper before its writer locks it. Each time needs the writer to be
-# held up for `ORPHAN_AGE_SECONDS` between two system calls, so a second time means that something else is wrong.
-_CREATE_ATTEMPTS = 5
 
 
 class PendingFile:
@@ -127,8 +118,8 @@ class PendingFile:
     @classmethod
     def _create(cls, destination: Destination, mode: int, *, owns_directory: bool, sweeping: bool = True) -> Self:
         directory = destination.directory
-        for _ in range(_CREATE_ATTEMPTS):
-            name = _temporary_name()
+        for _ in range(CREATE_ATTEMPTS):
+            name = temporary_name()
             fd = operations.open_new(directory, name, mode)
             try:
                 if operations.try_lock(fd) is not LockState.BUSY and directory.holds(name, fd):
@@ -137,10 +128,10 @@ class PendingFile:
                     return cls(destination, name, fd, owns_directory=owns_directory)
             except BaseException:
                 os.close(fd)
-                _remove_quietly(directory, name)
+                remove_quietly(directory, name)
                 raise
             os.close(fd)
-        raise _vanished(destination.path)
+        raise vanished(destination.path)
 
     def reserve(self, size: int) -> None:
         """Make the file `size` bytes long, and find a full disk now rather than at the end.
@@ -226,7 +217,7 @@ class PendingFile:
         if sys.platform == "win32":
             self._close_file()  # an open file can't be removed there
         if name:
-            _remove_quietly(self._directory, name)
+            remove_quietly(self._directory, name)
         self._close_file()
         self._close_directory()
 
@@ -269,156 +260,3 @@ class PendingFile:
     def _close_directory(self) -> None:
         if self._owns_directory:
             self._directory.close()
-
-
-class PendingDirectory:
-    """A private, locked directory beside a destination, for a program that insists on writing its own file.
-
-    Works as a context manager, too, that discards what was not committed.
-
-    Attributes:
-        path: The directory, absolute; the program is given a name in it.
-        dest: The path that the file will get; a symlink at the destination has been followed.
-    """
-
-    def __init__(self, destination: Destination, name: str, inside: Directory) -> None:
-        self._destination = destination
-        self._name = name
-        self._inside = inside
-        self.path = inside.path
-        self.dest = destination.path
-
-    @classmethod
-    def create(cls, dest_path: str) -> Self:
-        """Make the directory, as `PendingFile.create` makes a file; nobody else may enter it (mode 0700).
-
-        Raises:
-            IsADirectoryError: A directory is at the destination.
-            InvalidPathError: A device, a FIFO or a socket is at the destination.
-            OSError: The directory can't be made there.
-        """
-        with naming(dest_path):
-            destination = Destination.open(dest_path)
-            try:
-                return cls._create(destination)
-            except BaseException:
-                destination.directory.close()
-                raise
-
-    @classmethod
-    def _create(cls, destination: Destination) -> Self:
-        outside = destination.directory
-        for _ in range(_CREATE_ATTEMPTS):
-            name = _temporary_name()
-            operations.make_directory(outside, name, 0o700)
-            try:
-                inside = outside.child(name)
-            except FileNotFoundError:
-                continue  # a sweeper was quicker
-            try:
-                fd = inside.fd
-                if fd is None or (operations.try_lock(fd) is not LockState.BUSY and outside.holds(name, fd)):
-                    sweep(outside, outside.stat(name).st_mtime_ns)
-                    return cls(destination, name, inside)
-            except BaseException:
-                inside.close()
-                _remove_tree_quietly(outside, name)
-                raise
-            inside.close()
-        raise _vanished(destination.path)
-
-    def commit(self, name: str, *, fsync: bool) -> None:
-        """Publish the regular file that is called `name` in the directory, and remove the directory.
-
-        It gets the mode of a new file, ``0666 & ~umask``, whatever the program gave it.
-
-        Args:
-            name: The file's name in the directory.
-            fsync: As for `PendingFile.commit`.
-
-        Raises:
-            InvalidPathError: What has that name is no regular file.
-            OSError: There is none, or it could not be published; the destination is untouched, unless it was only the
-                fsync of a directory that failed.
-        """
-        try:
-            with naming(self._destination.given):
-                self._publish(name, fsync=fsync)
-        finally:
-            self.discard()
-
-    def _publish(self, name: str, *, fsync: bool) -> None:
-        inside, outside = self._inside, self._destination.directory
-        if not stat.S_ISREG(inside.stat(name).st_mode):
-            raise InvalidPathError(f"what was written to {os.path.join(self.path, name)!r} is no regular file")
-        fd = operations.open_lock(inside, name, create=False)
-        try:
-            operations.set_mode(inside, name, fd, self._new_file_mode())
-            if fsync:
-                operations.sync_file(fd)
-            else:
-                operations.flush_file(fd)
-        finally:
-            os.close(fd)
-        operations.replace(inside, name, outside, self._destination.name)
-        if fsync:
-            self._destination.sync()
-
-    def _new_file_mode(self) -> int:
-        # The umask can be read only by setting it, for all threads: so look at what it does to a new file.
-        probe = _temporary_name()
-        fd = operations.open_new(self._inside, probe)
-        try:
-            return stat.S_IMODE(os.fstat(fd).st_mode)
-        finally:
-            os.close(fd)
-            _remove_quietly(self._inside, probe)
-
-    def discard(self) -> None:
-        """Remove the directory and all that is in it. Idempotent; an error is logged and not raised."""
-        name, self._name = self._name, ""
-        if name:
-            _remove_tree_quietly(self._destination.directory, name)
-        self._inside.close()
-        self._destination.directory.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        self.discard()
-
-    def __repr__(self) -> str:
-        return f"<PendingDirectory {self.path!r} for {self.dest!r}>"
-
-
-def _temporary_name() -> str:
-    return f"{INTERNAL_PREFIX}{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
-
-
-def _vanished(path: str) -> OSError:
-    return FileNotFoundError(
-        errno.ENOENT, f"{_CREATE_ATTEMPTS} new temporary files were removed by somebody before they could be used", path
-    )
-
-
-def _remove_quietly(directory: Directory, name: str) -> None:
-    try:
-        operations.unlink(directory, name)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        path = os.path.join(directory.path, name)
-        logger.error("can't remove the temporary file %r: %s", path, error)  # noqa: TRY400 - one line, no traceback
-
-
-def _remove_tree_quietly(directory: Directory, name: str) -> None:
-    try:
-        shutil.rmtree(directory.at(name), dir_fd=directory.fd)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        path = os.path.join(directory.path, name)
-        logger.error("can't remove the temporary directory %r: %s", path, error)  # noqa: TRY400 - one line, no traceback

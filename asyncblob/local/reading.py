@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import itertools
 import logging
 import os
 import stat
@@ -113,7 +112,8 @@ def download_file(
         OSError: Reading or writing failed.
         Stopped: The transfer was cancelled before its commit.
     """
-    for retries in itertools.count():
+    retries = 0
+    while True:
         with _open_snapshot(root, segments, moving.stop) as snapshot:
             try:
                 delivered = _deliver(snapshot, dest_path, moving, fsync=fsync, verify=verify)
@@ -123,7 +123,7 @@ def download_file(
                     raise
             else:
                 return dataclasses.replace(delivered, retries=retries)
-    raise AssertionError("unreachable")
+        retries += 1
 
 
 def stat_blob(root: str, segments: tuple[str, ...], stop: StopFlag, *, verify: bool) -> BlobStat:

@@ -22,7 +22,7 @@ from asyncblob.engine.stopwatch import Stopwatch
 from asyncblob.engine.threads import run_in_thread
 from asyncblob.errors import BlobChangedError, BlobError, CommandError, CommandNotFoundError, IntegrityError
 from asyncblob.files.directory import naming
-from asyncblob.files.publish import PendingDirectory
+from asyncblob.files.pending_directory import PendingDirectory
 from asyncblob.files.source import Source
 from asyncblob.keys import check_path, nsc_key
 from asyncblob.nsc.command import CommandResult

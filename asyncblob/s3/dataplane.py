@@ -14,6 +14,7 @@ from typing import Protocol, Self
 
 from asyncblob.engine.progress import PartMeter
 from asyncblob.s3 import crc
+from asyncblob.s3.failures import BadReply
 
 __all__ = ["DataPlane", "FileSlice", "ObjectHead", "ObjectReply", "SendReply", "StoredChecksum"]
 
@@ -51,6 +52,23 @@ class SendReply:
     request_id: str
     crc: int | None
     crc_echo: int | None
+
+    @classmethod
+    def of(cls, *, etag: str, request_id: str, sent: int | None, crc64nvme: str) -> Self:
+        """From the reply's ETag, request id and x-amz-checksum-crc64nvme; ``""``: it has none.
+
+        Args:
+            etag: As the service gives it.
+            request_id: The service's id of the request.
+            sent: The CRC64NVME of what was sent; None if none was asked for.
+            crc64nvme: That of what the service says it received, in base64.
+
+        Raises:
+            BadReply: Something else than S3 has sent it.
+        """
+        if not etag and not request_id:
+            raise BadReply("a success with neither ETag nor request id, which something else than S3 has sent")
+        return cls(etag, request_id, sent, crc.decode(crc64nvme))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 
 __all__ = [
+    "UNKNOWN_HOST",
     "BadReply",
     "CertificateFailure",
     "ChecksumRefused",
@@ -21,6 +22,9 @@ __all__ = [
     "ServiceFailure",
     "UploadConflict",
 ]
+
+UNKNOWN_HOST = "the host's name is not known; if the service wants the bucket in the path, say use_path_style=true"
+"""What is wrong, and what to do about it, where a name leads to no address."""
 
 _CODE = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _REGION = re.compile(r"[A-Za-z0-9-]{1,63}", re.ASCII)
@@ -92,6 +96,11 @@ class ConnectionFailure(RequestFailure):
 
 class CertificateFailure(RequestFailure):
     """The service's certificate is not one to trust: nothing was sent, and another try would end the same way."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"the service's certificate is not trusted ({reason}); AWS_CA_BUNDLE names a file of authorities that are"
+        )
 
 
 class BadReply(RequestFailure):

@@ -9,7 +9,9 @@ from asyncblob.blob import BlobStat
 from asyncblob.engine.retry import Decision, Verdict
 from asyncblob.errors import BlobNotFoundError, BucketNotFoundError
 from asyncblob.keys import s3_key
+from asyncblob.s3 import crc
 from asyncblob.s3.context import StoreContext
+from asyncblob.s3.dataplane import StoredChecksum
 from asyncblob.s3.failures import BadReply, ServiceFailure
 from asyncblob.s3.requests import Tally
 
@@ -38,14 +40,16 @@ async def look_up(context: StoreContext, key: str) -> BlobStat:
         if not await _bucket_exists(context):
             raise BucketNotFoundError(f"there is no bucket {bucket!r}; create it or check the URL") from error.__cause__
         raise
-    full = response.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT"
-    found = response.get("ChecksumCRC64NVME", "")
+    etag = str(response.get("ETag", ""))
+    stored = StoredChecksum.of(
+        etag=etag, kind=response.get("ChecksumType", ""), crc64nvme=response.get("ChecksumCRC64NVME", "")
+    )
     return BlobStat(
         key=key.removeprefix("/"),
         size=response["ContentLength"],
         modified=modified,
-        etag=str(response.get("ETag", "")),
-        checksum=f"crc64nvme:{found}" if found and full else "",
+        etag=etag,
+        checksum=crc.text(stored.crc),
         metadata=response.get("Metadata", {}),
     )
 

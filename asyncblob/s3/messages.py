@@ -18,7 +18,7 @@ from asyncblob.s3.judge import MAX_SKEW_SECONDS, REGION_CODES, SKEW_CODES, skew_
 from asyncblob.s3.ranges import object_head
 from asyncblob.s3.route import Route
 from asyncblob.wire.bodies import FileSink, MemorySink, Sink
-from asyncblob.wire.connection import Reply
+from asyncblob.wire.exchange import Reply
 from asyncblob.wire.heads import Framing, ReplyHead
 from asyncblob.wire.reactor import RECEIVE_BYTES
 from asyncblob.wire.signing import EMPTY_SHA256, UNSIGNED_PAYLOAD, Signer, encode_query
@@ -143,15 +143,12 @@ def send_reply(reply: Reply, value: int | None) -> SendReply:
         BadReply: Something else than S3 has sent it.
     """
     found = reply.head.headers
-    result = SendReply(
+    return SendReply.of(
         etag=found.get("etag", ""),
         request_id=_request_id(found),
-        crc=value,
-        crc_echo=crc.decode(found.get(_CHECKSUM_HEADER, "")),
+        sent=value,
+        crc64nvme=found.get(_CHECKSUM_HEADER, ""),
     )
-    if not result.etag and not result.request_id:
-        raise BadReply("a success with neither ETag nor request id, which something else than S3 has sent")
-    return result
 
 
 def stored_checksum(reply: Reply, *, etag: str) -> StoredChecksum:

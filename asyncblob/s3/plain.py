@@ -101,7 +101,13 @@ class PlainDataPlane:
             try:
                 with translated():
                     response = await send(arguments)
-                _check_stored(response, sent=not piece.length or body.handed_over)
+                _check_sent(not piece.length or body.handed_over)
+                reply = SendReply.of(
+                    etag=response.get("ETag", ""),
+                    request_id=response["ResponseMetadata"].get("RequestId", ""),
+                    sent=digests.crc,
+                    crc64nvme=response.get("ChecksumCRC64NVME", ""),
+                )
             except BaseException as error:
                 body.abort()
                 # A file that can't be read is the cause of all that the HTTP library makes of it.
@@ -111,12 +117,7 @@ class PlainDataPlane:
             finally:
                 await body.aclose()
         meter.bytes_done = piece.length
-        return SendReply(
-            etag=response.get("ETag", ""),
-            request_id=response["ResponseMetadata"].get("RequestId", ""),
-            crc=digests.crc,
-            crc_echo=crc.decode(response.get("ChecksumCRC64NVME", "")),
-        )
+        return reply
 
     @asynccontextmanager
     async def get_object(
@@ -250,8 +251,6 @@ class _PlainReply:
         return asyncio.ensure_future(file_work(lambda: write_hop(fd, chunks, offset, value), self._limiter))
 
 
-def _check_stored(response: Any, *, sent: bool) -> None:
+def _check_sent(sent: bool) -> None:
     if not sent:
         raise BadReply("a success before the body was sent")
-    if not response.get("ETag") and not response["ResponseMetadata"].get("RequestId"):
-        raise BadReply("a success with neither ETag nor request id, which something else than S3 has sent")

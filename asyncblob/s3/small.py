@@ -28,7 +28,7 @@ from asyncblob.s3.messages import (
 )
 from asyncblob.s3.wired import WireDataPlane
 from asyncblob.wire.bodies import FileSink, MemorySink, Sink
-from asyncblob.wire.connection import Request
+from asyncblob.wire.exchange import Request
 from asyncblob.wire.heads import ReplyHead
 from asyncblob.wire.iothread import IOThread
 from asyncblob.wire.reactor import RECEIVE_BYTES

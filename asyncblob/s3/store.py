@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import AsyncIterator, Mapping
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -14,20 +11,15 @@ from asyncblob.blob import Blob, BlobStat, Opening, PendingUpload, ProgressCallb
 from asyncblob.engine.budget import Budget
 from asyncblob.engine.descriptors import descriptors_to_spare
 from asyncblob.engine.lifecycle import Lifecycle
-from asyncblob.engine.plan import MIB, plan_upload
-from asyncblob.engine.progress import ProgressMeter
+from asyncblob.engine.plan import MIB
 from asyncblob.engine.retry import Decision, RetryPolicy, Verdict
 from asyncblob.engine.slots import Slots
-from asyncblob.engine.stopwatch import Stopwatch
 from asyncblob.errors import BlobNotFoundError, InvalidURLError
-from asyncblob.files.source import Source
 from asyncblob.keys import check_path, s3_key
 from asyncblob.s3.checksums import ChecksumPolicy
 from asyncblob.s3.connection import Connection
 from asyncblob.s3.context import SizeHint, StoreContext
-from asyncblob.s3.download import Download, DownloadResult
 from asyncblob.s3.failures import ServiceFailure
-from asyncblob.s3.ledger import Ledger
 from asyncblob.s3.limits import Limits
 from asyncblob.s3.looking import look_up
 from asyncblob.s3.options import Options
@@ -35,11 +27,8 @@ from asyncblob.s3.pending import abort_upload, pending_uploads_page
 from asyncblob.s3.plain import PlainDataPlane
 from asyncblob.s3.planes import Planes
 from asyncblob.s3.requests import Requests, Tally
-from asyncblob.s3.resuming import Resuming
 from asyncblob.s3.route import RouteFinder
-from asyncblob.s3.small import NotSimple
-from asyncblob.s3.small_transfers import SmallTransfers
-from asyncblob.s3.upload import Upload, UploadResult
+from asyncblob.s3.transfers import download_file, upload_file
 from asyncblob.s3.wired import WireDataPlane
 from asyncblob.wire.iothread import IOThreads
 
@@ -47,9 +36,6 @@ if TYPE_CHECKING:
     from aiobotocore.session import AioSession
 
 __all__ = ["S3Blob"]
-
-T = TypeVar("T")
-
 
 _IO_THREADS = 2
 """Threads of the wire; see `Options.io_threads`."""
@@ -74,11 +60,12 @@ class S3Blob(Blob):
     Threads: the I/O threads are started by the first transfer and ended by `aclose`. They are daemons; a store that is
     never closed is ended with a `ResourceWarning` when it is collected, or at the interpreter's exit.
 
-    Cancellation: a cancelled upload ends its parts and aborts its multipart upload before it raises `CancelledError`.
-    If the service doesn't answer within ``cleanup_timeout`` (10 s), one log line at ERROR names what is left.
-    If the commit (PutObject, CompleteMultipartUpload) was under way, the new blob may or may not be visible. A
-    CreateMultipartUpload whose reply is lost on the way and is sent again may leave an empty multipart upload, which
-    nobody knows the id of; a lifecycle rule of the bucket that ends incomplete uploads is advisable.
+    Cancellation: a cancelled upload ends its parts and aborts its multipart upload, unless ``resume=True`` keeps that,
+    before it raises `CancelledError`. If the service doesn't answer within ``cleanup_timeout`` (10 s), one log line at
+    ERROR names what is left. If the commit (PutObject, CompleteMultipartUpload) was under way, the new blob may or may
+    not be visible. A CreateMultipartUpload whose reply is lost on the way and is sent again may leave an empty
+    multipart upload, which nobody knows the id of; a lifecycle rule of the bucket that ends incomplete uploads is
+    advisable.
     """
 
     def __init__(self, context: StoreContext) -> None:
@@ -175,62 +162,7 @@ class S3Blob(Blob):
             TransferError: The service or the network failed, again and again.
         """
         async with self._lifecycle.operation("upload", key):
-            stopwatch = Stopwatch()
-            path = check_path(file_path, "file_path")
-            name = s3_key(self.options.prefix, key)
-            context = self._context
-            tally = Tally()
-            if not resume:
-                return _info(stopwatch, *await self._upload(path, name, key, progress, tally, None), tally)
-            resuming = Resuming(context, name, path)
-            try:
-                result = await self._upload(path, name, key, progress, tally, resuming)
-            except BaseException as error:
-                if resuming.kept:
-                    error.add_note(resuming.kept)
-                raise
-            return _info(stopwatch, *result, tally)
-
-    async def _upload(
-        self,
-        path: str,
-        name: str,
-        key: str,
-        progress: ProgressCallback | None,
-        tally: Tally,
-        resuming: Resuming | None,
-    ) -> tuple[int, UploadResult]:
-        context = self._context
-        broken_off = resuming is not None and await context.in_thread(resuming.is_there)
-        if progress is None and context.planes.small is not None and not broken_off:
-            with contextlib.suppress(NotSimple):
-                return await SmallTransfers(context, context.planes.small, tally).upload(path, name)
-        opened: list[Source] = []
-
-        async def close() -> None:
-            if opened:
-                await context.clean_up_in_thread(opened[0].close)
-
-        async with contextlib.AsyncExitStack() as held:
-            slot = held.enter_context(await context.slots.acquire(short=await self._is_short(path)))
-            if resuming is not None:
-                held.push_async_callback(resuming.finish)
-                await slot.patiently(resuming.look)
-            held.push_async_callback(close)
-            await slot.patiently(lambda: context.in_thread(lambda: opened.append(Source.open(path))))
-            source = opened[0]
-            plan = plan_upload(
-                source.size,
-                part_size_bytes=self.options.part_size_mb * MIB,
-                concurrency=self.options.concurrency,
-            )
-            if resuming is not None:
-                plan = await slot.patiently(partial(resuming.plan, source, plan))
-            meter = ProgressMeter(progress, key, bytes_total=source.size)
-            meter.parts_total = plan.part_count if plan.is_multipart else 0
-            plane = await context.choose_plane(tally)
-            result = await meter.reporting(Upload(context, plane, source, name, plan, meter, tally, resuming).run)
-        return plan.size, result
+            return await upload_file(self._context, check_path(file_path, "file_path"), key, progress, resume=resume)
 
     async def download(
         self, key: str, dest_path: StrPath, *, progress: ProgressCallback | None = None, resume: bool = False
@@ -257,53 +189,7 @@ class S3Blob(Blob):
             TransferError: The service or the network failed, again and again.
         """
         async with self._lifecycle.operation("download", key):
-            stopwatch = Stopwatch()
-            path = check_path(dest_path, "dest_path")
-            name = s3_key(self.options.prefix, key)
-            tally = Tally()
-            if not resume:
-                return _info(stopwatch, *await self._download(path, name, key, progress, tally, None), tally)
-            ledger = Ledger(self.options, name, path)
-            try:
-                result = await self._download(path, name, key, progress, tally, ledger)
-            except BaseException as error:
-                if ledger.note:
-                    error.add_note(ledger.note)
-                raise
-            return _info(stopwatch, *result, tally)
-
-    async def _download(
-        self, path: str, name: str, key: str, progress: ProgressCallback | None, tally: Tally, ledger: Ledger | None
-    ) -> tuple[int, DownloadResult]:
-        context = self._context
-        broken_off = ledger is not None and await context.in_thread(ledger.is_there)
-        # Where many transfers wait for each other, each is asked for as a small one, which needn't wait.
-        is_small = (context.sizes.small or context.slots.full) and not self.options.fsync and not broken_off
-        if progress is None and context.planes.small is not None and is_small:
-            with contextlib.suppress(NotSimple):
-                found = await SmallTransfers(context, context.planes.small, tally).download(name, path)
-                return found.size, found
-        meter = ProgressMeter(progress, key)
-        plane = await context.choose_plane(tally)
-
-        async def run() -> DownloadResult:
-            meter.restart()
-            return await Download(context, plane, name, path, meter, tally, ledger).run()
-
-        with await context.slots.acquire(short=context.sizes.small) as slot:
-            if ledger is None:
-                result = await meter.reporting(lambda: slot.patiently(run))
-            else:
-                # What it finds is open until the end.
-                try:
-                    await slot.patiently(lambda: context.in_thread(ledger.look))
-                    result = await meter.reporting(lambda: slot.patiently(run))
-                except BaseException as error:
-                    await context.clean_up_in_thread(partial(ledger.close, error))
-                    raise
-                await context.clean_up_in_thread(partial(ledger.close, None))
-        context.sizes.small = not result.part_count
-        return result.size, result
+            return await download_file(self._context, key, check_path(dest_path, "dest_path"), progress, resume=resume)
 
     async def stat(self, key: str) -> BlobStat:
         """Look an object up with a HEAD.
@@ -396,26 +282,3 @@ class S3Blob(Blob):
                     await self._context.clean_up_in_thread(self._context.io_threads.stop)
                 finally:
                     await self._context.connection.aclose()
-
-    async def _is_short(self, path: str) -> bool:
-        """Whether an upload is one of a single part; looked for only where it would have to wait."""
-        if not self._context.slots.full:
-            return False
-        try:
-            size = (await self._context.in_thread(lambda: os.stat(path))).st_size
-        except OSError:  # which is not said here
-            return True
-        plan = plan_upload(size, part_size_bytes=self.options.part_size_mb * MIB, concurrency=self.options.concurrency)
-        return not plan.is_multipart
-
-
-def _info(stopwatch: Stopwatch, size: int, result: UploadResult | DownloadResult, tally: Tally) -> TransferInfo:
-    return stopwatch.info(
-        size,
-        request_id=result.request_id,
-        part_count=result.part_count,
-        concurrency=result.concurrency,
-        etag=result.etag,
-        checksum=result.checksum,
-        retries=tally.retries,
-    )

@@ -7,14 +7,18 @@ from contextlib import contextmanager
 from typing import Any
 
 from asyncblob.errors import BlobError, CredentialsError
-from asyncblob.s3.failures import BadReply, CertificateFailure, ConnectionFailure, RequestFailure, ServiceFailure
+from asyncblob.s3.failures import (
+    UNKNOWN_HOST,
+    BadReply,
+    CertificateFailure,
+    ConnectionFailure,
+    RequestFailure,
+    ServiceFailure,
+)
 
 __all__ = ["translated"]
 
-_HINTS = {
-    "ClientConnectorDNSError": ": the host's name is not known; if the service wants the bucket in the path, say "
-    "use_path_style=true",
-}
+_HINTS = {"ClientConnectorDNSError": f": {UNKNOWN_HOST}"}
 """What to do about some errors of the HTTP library, by their names."""
 
 
@@ -102,9 +106,7 @@ def _connection_failure(error: Exception) -> RequestFailure:
         return inner
     if isinstance(inner, aiohttp.ClientConnectorCertificateError):
         reason = getattr(inner.certificate_error, "verify_message", "") or type(inner.certificate_error).__name__
-        return CertificateFailure(
-            f"the service's certificate is not trusted ({reason}); AWS_CA_BUNDLE names a file of authorities that are"
-        )
+        return CertificateFailure(reason)
     if isinstance(inner, aiohttp.ClientResponseError) and not isinstance(inner, aiohttp.ClientHttpProxyError):
         return BadReply("a reply that is not valid HTTP")
     name = type(inner or error).__name__

@@ -20,6 +20,7 @@ from asyncblob.files.source import ended_early
 from asyncblob.s3 import crc
 from asyncblob.s3.dataplane import FileSlice, ObjectHead, ObjectReply, SendReply, StoredChecksum
 from asyncblob.s3.failures import (
+    UNKNOWN_HOST,
     BadReply,
     CertificateFailure,
     ConnectionFailure,
@@ -44,8 +45,9 @@ from asyncblob.s3.messages import (
 from asyncblob.s3.options import Options
 from asyncblob.s3.route import RouteFinder, Unroutable
 from asyncblob.wire.bodies import FileBody, FileSink, Sink
-from asyncblob.wire.connection import Connection, Reply, Request, Timeouts
-from asyncblob.wire.errors import CertificateRefused, ConnectionLost, FileError, WireError
+from asyncblob.wire.connection import Connection
+from asyncblob.wire.errors import CertificateRefused, ConnectionLost, FileError, HostUnknown, WireError
+from asyncblob.wire.exchange import Reply, Request, Timeouts
 from asyncblob.wire.heads import ReplyHead
 from asyncblob.wire.iothread import IOThread, IOThreads
 from asyncblob.wire.reactor import RECEIVE_BYTES
@@ -347,6 +349,8 @@ def _translated(error: WireError) -> RequestFailure:
     """What the wire raises, in the words of `asyncblob.s3.failures`."""
     if isinstance(error, CertificateRefused):
         return CertificateFailure(str(error))
+    if isinstance(error, HostUnknown):
+        return ConnectionFailure(f"the connection failed ({UNKNOWN_HOST})")
     if isinstance(error, ConnectionLost):
         return ConnectionFailure(str(error))
     if isinstance(error, FileError):

@@ -1,4 +1,4 @@
-"""What is sent and what takes in what is received: ranges of files.
+"""What is sent, a range of a file, and what takes in what is received: a range of a file too, or bytes in memory.
 
 Everything here runs on an I/O thread and may read or write a file there.
 """

@@ -14,19 +14,19 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from asyncblob.errors import BlobError
 from asyncblob.wire.bodies import Body, MemorySink, Sink
 from asyncblob.wire.errors import ConnectionLost, FileError, ProtocolError, StaleConnection
+from asyncblob.wire.exchange import Reply, Request, Timeouts
 from asyncblob.wire.heads import MAX_HEAD_BYTES, Framing, ReplyHead, ReplyParser, may_be_reply
 from asyncblob.wire.streams import Stream
 
 if TYPE_CHECKING:
     from asyncblob.wire.reactor import Reactor
 
-__all__ = ["Connection", "Reply", "Request", "Timeouts"]
+__all__ = ["Connection"]
 
 _HEAD_END = b"\r\n\r\n"
 _MAX_INTERIM_REPLIES = 16
@@ -37,57 +37,6 @@ _DOCUMENT_LIMIT_BYTES = 1024**2
 """The most that a reply's body may have that goes to no file: the document of an error."""
 
 _EMPTY = memoryview(b"")
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """How long to wait, in seconds.
-
-    Attributes:
-        connect: For a connection, TLS included.
-        first_byte: From the last byte of a request, acknowledged, to the first of the reply.
-        silence: Without a byte moving in either direction.
-    """
-
-    connect: float
-    first_byte: float
-    silence: float
-
-
-@dataclass(slots=True, repr=False)  # the head holds the signature and a session token
-class Request:
-    """A request.
-
-    Attributes:
-        head: Its head, the empty line included.
-        body: What follows.
-        without_body: Whether the reply has no body whatever it says (HEAD).
-        receive: Says where the body of a reply goes, when its head is there. None for it: nowhere yet, the reply is
-            held until `Connection.resume`. What it raises ends the request.
-    """
-
-    head: bytes
-    body: Body | None
-    receive: Callable[[ReplyHead], Sink | None]
-    without_body: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A reply.
-
-    Attributes:
-        head: Its head.
-        sink: Where its body went; None: it is held.
-    """
-
-    head: ReplyHead
-    sink: Sink | None
-
-    @property
-    def document(self) -> bytes:
-        """The body, if it was kept in memory."""
-        return self.sink.data if isinstance(self.sink, MemorySink) else b""
 
 
 class _State(enum.Enum):

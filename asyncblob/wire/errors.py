@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["CertificateRefused", "ConnectionLost", "FileError", "ProtocolError", "StaleConnection", "WireError"]
+__all__ = [
+    "CertificateRefused",
+    "ConnectionLost",
+    "FileError",
+    "HostUnknown",
+    "ProtocolError",
+    "StaleConnection",
+    "WireError",
+]
 
 
 class WireError(Exception):
@@ -13,8 +21,12 @@ class ConnectionLost(WireError):
     """No connection could be made, or it broke, or nothing moved for too long, or the body was shorter than it said."""
 
 
+class HostUnknown(ConnectionLost):
+    """The host's name leads to no address."""
+
+
 class CertificateRefused(ConnectionLost):
-    """The peer's certificate is not one to trust: expired, another host's, or nobody's that is known."""
+    """The peer's certificate is not one to trust, for the reason given: expired, another host's, or a stranger's."""
 
 
 class StaleConnection(ConnectionLost):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import itertools
 import socket
 import ssl
@@ -12,8 +11,10 @@ from typing import Any
 
 import aiohappyeyeballs
 
-from asyncblob.wire.connection import Connection, Reply, Request, Timeouts
-from asyncblob.wire.errors import CertificateRefused, ConnectionLost, StaleConnection
+from asyncblob.engine.descriptors import NO_DESCRIPTOR
+from asyncblob.wire.connection import Connection
+from asyncblob.wire.errors import CertificateRefused, ConnectionLost, HostUnknown, StaleConnection
+from asyncblob.wire.exchange import Reply, Request, Timeouts
 from asyncblob.wire.reactor import Reactor
 from asyncblob.wire.streams import PlainStream, Stream, TLSStream
 
@@ -26,8 +27,6 @@ _ADDRESSES_SECONDS = 5.0
 """How long the answer of the name service is used: S3 answers with a few of its many addresses each time."""
 
 _HAPPY_EYEBALLS_SECONDS = 0.25  # RFC 8305, section 5
-
-_NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE})
 
 _Address = tuple[Any, Any, int, str, tuple[Any, ...]]
 
@@ -217,7 +216,7 @@ class Pool:
                 try:
                     sock = await self._start(origin)
                 except OSError as error:
-                    if error.errno not in _NO_DESCRIPTOR or not self._close_idle():
+                    if error.errno not in NO_DESCRIPTOR or not self._close_idle():
                         raise
                     sock = await self._start(origin)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -237,17 +236,11 @@ class Pool:
             if isinstance(error, TimeoutError):
                 raise ConnectionLost(f"no connection within {timeouts.connect:g} s") from error
             if isinstance(error, (socket.gaierror, UnicodeError)):  # the latter from the codec of names
-                raise ConnectionLost(
-                    "the connection failed (the host's name is not known; if the service wants the bucket in the path, "
-                    "say use_path_style=true)"
-                ) from error
+                raise HostUnknown("the host's name is not known") from error
             if isinstance(error, ssl.SSLCertVerificationError):
-                raise CertificateRefused(
-                    f"the service's certificate is not trusted ({error.verify_message}); AWS_CA_BUNDLE names a file of "
-                    "authorities that are"
-                ) from error
+                raise CertificateRefused(error.verify_message) from error
             if isinstance(error, OSError):
-                if error.errno in _NO_DESCRIPTOR:
+                if error.errno in NO_DESCRIPTOR:
                     raise ConnectionLost(
                         "no connection could be made: too many files are open; raise the limit (ulimit -n)"
                     ) from error

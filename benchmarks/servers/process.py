@@ -12,14 +12,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-__all__ = ["free_ports", "running"]
+__all__ = ["end", "free_ports", "running", "start"]
 
 _READY_SECONDS = 45.0
 _POLL_SECONDS = 0.05
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on, all different."""
+    """Different ports of 127.0.0.1 that nobody listens on; another process can still take one before it is used."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
@@ -27,22 +27,15 @@ def free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-@contextmanager
-def running(
-    arguments: Sequence[str], *, log: str, environment: Mapping[str, str], is_ready: Callable[[], bool]
-) -> Iterator[None]:
-    """Run a server in a session of its own; its process group is killed afterwards.
-
-    SIGKILL at once: what it stores is thrown away.
-
-    Raises:
-        RuntimeError: It ended, or didn't answer in time; the message ends with its log.
-    """
-    # Where util-linux has it, the kernel ends the server even if we are killed.
+def start(
+    arguments: Sequence[str], *, log: str | os.PathLike[str], environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    """Start a server, the leader of a session and process group of its own, whose output goes to a file."""
+    # Where util-linux has it, the kernel ends the server with us even if we are killed.
     setpriv = shutil.which("setpriv")
     until_we_end = [setpriv, "--pdeathsig", "KILL"] if setpriv else []
     with open(log, "wb") as output:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [*until_we_end, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -50,6 +43,30 @@ def running(
             env=dict(environment),
             start_new_session=True,
         )
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a server's process group and wait for its leader. Again is harmless.
+
+    SIGKILL at once: what these servers store is thrown away, and a polite SeaweedFS takes seconds.
+    """
+    if process.returncode is None:
+        # The leader is not reaped yet, so the group's id can't have been given to somebody else.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@contextmanager
+def running(
+    arguments: Sequence[str], *, log: str, environment: Mapping[str, str], is_ready: Callable[[], bool]
+) -> Iterator[None]:
+    """Run a server; it is ended afterwards.
+
+    Raises:
+        RuntimeError: It ended, or didn't answer in time; the message ends with its log.
+    """
+    process = start(arguments, log=log, environment=environment)
     try:
         deadline = time.monotonic() + _READY_SECONDS
         while not is_ready():
@@ -59,8 +76,4 @@ def running(
             time.sleep(_POLL_SECONDS)
         yield
     finally:
-        if process.poll() is None:
-            # Not reaped yet, so the group's id can't have been given to somebody else.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        end(process)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import http.client
 import importlib.metadata
 import os
@@ -15,7 +14,8 @@ from urllib.parse import urlencode
 
 from benchmarks.peers.base import find_program
 from benchmarks.servers.base import Server
-from benchmarks.servers.process import free_ports, running
+from benchmarks.servers.process import running
+from benchmarks.servers.seaweedfs import free_weed_ports, remove_sockets, weed_arguments
 
 __all__ = ["run_weed"]
 
@@ -25,9 +25,6 @@ _ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "AKIAASYNCBLOBBENCHKEY",
     "AWS_SECRET_ACCESS_KEY": "asyncblob/benchmark+secret/0123456789abc",
 }
-
-# The admin's worker dials this far above the admin's HTTP port, whatever -admin.port.grpc says (4.48).
-_GRPC_OFFSET = 10_000
 
 _DELETION_SECONDS = 1.0
 """SeaweedFS deletes an object's chunks some time after the object, twice a second; only then their space is free."""
@@ -47,24 +44,26 @@ def run_weed(directory: str, *, tls: bool) -> Iterator[Server]:
     program = find_program("weed")
     if program is None:
         raise FileNotFoundError("no program 'weed'; install asyncblob[bench]")
-    with tempfile.TemporaryDirectory(prefix="asyncblob-weed-", dir=directory, ignore_cleanup_errors=True) as home:
-        s3, master, *others = _ports()
+    with (
+        tempfile.TemporaryDirectory(prefix="asyncblob-weed-", dir=directory, ignore_cleanup_errors=True) as home,
+        contextlib.ExitStack() as afterwards,
+    ):
+        ports = free_weed_ports()
+        afterwards.callback(remove_sockets, ports.values())
+        s3, master = ports["s3.port"], ports["master.port"]
         data = os.path.join(home, "data")
         os.mkdir(data)
-        with (
-            _without_sockets([s3, master, *others]),
-            running(
-                [program, *_arguments(data, s3, master, *others)],
-                log=os.path.join(home, "log"),
-                environment={
-                    "PATH": os.environ.get("PATH", os.defpath),
-                    "S3_BUCKET": _BUCKET,
-                    "HOME": home,
-                    "TMPDIR": home,
-                    **_ENVIRONMENT,
-                },
-                is_ready=lambda: _is_ready(s3),
-            ),
+        with running(
+            [program, *weed_arguments(data, ports)],
+            log=os.path.join(home, "log"),
+            environment={
+                "PATH": os.environ.get("PATH", os.defpath),
+                "S3_BUCKET": _BUCKET,
+                "HOME": home,
+                "TMPDIR": home,
+                **_ENVIRONMENT,
+            },
+            is_ready=lambda: _is_ready(s3),
         ):
             where = {"endpoint": f"http://127.0.0.1:{s3}", "use_path_style": "true", "region": _REGION}
             yield Server(
@@ -78,18 +77,6 @@ def run_weed(directory: str, *, tls: bool) -> Iterator[Server]:
 def _is_ready(s3: int) -> bool:
     # The last thing it does is to make its bucket: until then a request for it is answered with 404.
     return _status(s3, "GET", "/healthz") == 200 and _status(s3, "HEAD", f"/{_BUCKET}") in (200, 403)
-
-
-@contextmanager
-def _without_sockets(ports: list[int]) -> Iterator[None]:
-    """It leaves sockets in /tmp that no option moves, named after its ports."""
-    try:
-        yield
-    finally:
-        for port in ports:
-            for path in glob.glob(f"/tmp/seaweedfs-*-grpc-{port}.sock"):
-                with contextlib.suppress(OSError):
-                    os.unlink(path)
 
 
 def _vacuum(master: int) -> None:
@@ -106,33 +93,3 @@ def _status(port: int, method: str, path: str) -> int:
         return 0
     finally:
         connection.close()
-
-
-def _ports() -> list[int]:
-    """Ten free ports, the last two `_GRPC_OFFSET` apart."""
-    while True:
-        *ports, admin = free_ports(9)
-        if admin + _GRPC_OFFSET <= 65_535:
-            return [*ports, admin, admin + _GRPC_OFFSET]
-
-
-def _arguments(data: str, s3: int, master: int, *others: int) -> list[str]:
-    names = ("s3.port.grpc", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc")
-    ports = dict(zip((*names, "admin.port", "admin.port.grpc"), others, strict=True))
-    return [
-        "mini",
-        f"-dir={data}",
-        "-ip=127.0.0.1",
-        "-ip.bind=127.0.0.1",
-        f"-s3.port={s3}",
-        f"-master.port={master}",
-        *(f"-{name}={port}" for name, port in ports.items()),
-        "-s3.port.iceberg=0",
-        "-s3.port.lance=0",
-        "-webdav=false",
-        "-admin.ui=false",
-        "-master.telemetry=false",
-        # By default these are in /tmp and stay there.
-        f"-filer.localSocket={data}/filer.sock",
-        f"-s3.localSocket={data}/s3.sock",
-    ]

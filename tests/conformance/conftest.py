@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from tests.conformance.backends import (
     S3Backend,
     WeedBackend,
 )
+from tests.support.content import random_content
 from tests.support.invariants import no_leaks, temp_files
 
 BACKENDS: dict[str, type[Backend]] = {
@@ -101,7 +101,7 @@ def make_file(tmp_path: Path) -> MakeFile:
         nonlocal made
         made += 1
         path = directory / f"source-{made}"
-        path.write_bytes(random.Random(made).randbytes(size))
+        path.write_bytes(random_content(made, size))
         return path
 
     return make

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from asyncblob import Blob, BlobNotFoundError, LocalFileBlob, NscStore, S3Blob, TransferInfo, open_store
-from tests.conformance.backends import PART, Backend, S3Backend, umask
+from tests.conformance.backends import PART, Backend, S3Backend
 from tests.conformance.conftest import MakeFile, on
+from tests.support.files import umask
 
 SIZES = [0, 1, PART - 1, PART, PART + 1, 2 * PART + 12_345]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 
 import anyio
 import pytest
@@ -12,6 +12,7 @@ __all__ = ["INTERRUPTIONS", "Interruption", "steps"]
 
 Body = Callable[[], Awaitable[object]]
 Then = Callable[[], Awaitable[None]]
+Run = Callable[[], Coroutine[object, object, None]]
 
 Interruption = Callable[[Body, asyncio.Event, Then], Awaitable[None]]
 """Runs a body, cancels it when the event is set, awaits `then`, and asserts that the cancellation came through."""
@@ -92,33 +93,28 @@ async def by_anyio_scope(body: Body, begun: asyncio.Event, then: Then) -> None:
 async def by_anyio_sibling(body: Body, begun: asyncio.Event, then: Then) -> None:
     """A sibling in an anyio task group that fails."""
 
-    async def fail() -> None:
-        await begun.wait()
-        afterwards.append(asyncio.create_task(follow_up()))
-        raise ArithmeticError
-
-    async def follow_up() -> None:
-        await steps()
-        await then()
-
-    async def run() -> None:
-        await body()
-
-    async def run_both() -> None:
+    async def run_both(fail: Run, run: Run) -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(fail)
             group.start_soon(run)
 
-    afterwards: list[asyncio.Task[None]] = []
-    with pytest.raises(ExceptionGroup) as caught:
-        await run_both()
-    assert [type(error) for error in caught.value.exceptions] == [ArithmeticError]
-    await afterwards[0]
+    await _by_sibling(run_both, body, begun, then)
 
 
 async def by_asyncio_sibling(body: Body, begun: asyncio.Event, then: Then) -> None:
     """A sibling in an `asyncio.TaskGroup` that fails."""
 
+    async def run_both(fail: Run, run: Run) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fail())
+            group.create_task(run())
+
+    await _by_sibling(run_both, body, begun, then)
+
+
+async def _by_sibling(
+    run_both: Callable[[Run, Run], Awaitable[None]], body: Body, begun: asyncio.Event, then: Then
+) -> None:
     async def fail() -> None:
         await begun.wait()
         afterwards.append(asyncio.create_task(follow_up()))
@@ -131,14 +127,9 @@ async def by_asyncio_sibling(body: Body, begun: asyncio.Event, then: Then) -> No
     async def run() -> None:
         await body()
 
-    async def run_both() -> None:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(fail())
-            group.create_task(run())
-
     afterwards: list[asyncio.Task[None]] = []
     with pytest.raises(ExceptionGroup) as caught:
-        await run_both()
+        await run_both(fail, run)
     assert [type(error) for error in caught.value.exceptions] == [ArithmeticError]
     await afterwards[0]
 

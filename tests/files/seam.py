@@ -67,15 +67,24 @@ class Seam:
         self._hooks.clear()
         self.steps.clear()
 
-    def fail(self, name: str, error: Callable[[], BaseException], *, target: str | None = None, times: int = 1) -> None:
-        """Let the next so many calls of a step (on one target) fail instead of doing anything."""
-        left = times
+    def fail(
+        self,
+        name: str,
+        error: Callable[[], BaseException],
+        *,
+        target: str | None = None,
+        skip: int = 0,
+        times: int = 1,
+    ) -> None:
+        """Let so many calls of a step (on one target), after those that are skipped, fail instead of doing anything."""
+        calls = 0
 
         def hook(step: Step) -> None:
-            nonlocal left
-            if left and step.name == name and target in (None, step.target):
-                left -= 1
-                raise error()
+            nonlocal calls
+            if step.name == name and target in (None, step.target):
+                calls += 1
+                if skip < calls <= skip + times:
+                    raise error()
 
         self.before_each(hook)
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from asyncblob.errors import InvalidPathError
-from asyncblob.files.publish import PendingDirectory
+from asyncblob.files.pending_directory import PendingDirectory
 from tests.files.seam import Seam
+from tests.support.files import umask
 
 
 @pytest.fixture(autouse=True)
@@ -52,15 +53,12 @@ def test_directory_is_private(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
-def test_published_file_has_the_mode_of_a_new_file(tmp_path: Path, umask: int) -> None:
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_published_file_has_the_mode_of_a_new_file(tmp_path: Path, mask: int) -> None:
     """Whatever mode the program chose, the file gets ``0666 & ~umask``."""
-    old = os.umask(umask)
-    try:
+    with umask(mask):
         _written(tmp_path / "dest").commit("output", fsync=False)
-    finally:
-        os.umask(old)
-    assert stat.S_IMODE(os.stat(tmp_path / "dest").st_mode) == 0o666 & ~umask
+    assert stat.S_IMODE(os.stat(tmp_path / "dest").st_mode) == 0o666 & ~mask
 
 
 def test_order_of_a_durable_commit(tmp_path: Path, seam: Seam) -> None:

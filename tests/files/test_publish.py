@@ -19,6 +19,7 @@ from asyncblob.files import operations
 from asyncblob.files.directory import Directory
 from asyncblob.files.publish import PendingFile
 from tests.files.seam import Seam
+from tests.support.files import umask
 from tests.support.invariants import temp_files
 
 assert sys.platform != "win32"  # where conftest.py leaves these tests out
@@ -174,15 +175,12 @@ def test_failed_fsync_of_the_directory_is_raised_after_the_rename(tmp_path: Path
     assert dest.read_bytes() == b"new"
 
 
-@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
-def test_new_file_has_the_mode_that_the_umask_gives(tmp_path: Path, umask: int) -> None:
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_new_file_has_the_mode_that_the_umask_gives(tmp_path: Path, mask: int) -> None:
     """A published file gets ``0666 & ~umask``."""
-    old = os.umask(umask)
-    try:
+    with umask(mask):
         _create(tmp_path / "dest").commit(fsync=False)
-    finally:
-        os.umask(old)
-    assert stat.S_IMODE(os.stat(tmp_path / "dest").st_mode) == 0o666 & ~umask
+    assert stat.S_IMODE(os.stat(tmp_path / "dest").st_mode) == 0o666 & ~mask
 
 
 def test_mode_and_time_are_set_before_the_rename(tmp_path: Path, seam: Seam) -> None:

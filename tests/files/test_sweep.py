@@ -14,7 +14,8 @@ import pytest
 
 from asyncblob.files import operations, sweep
 from asyncblob.files.operations import LockState
-from asyncblob.files.publish import PendingDirectory, PendingFile
+from asyncblob.files.pending_directory import PendingDirectory
+from asyncblob.files.publish import PendingFile
 from asyncblob.files.sweep import ORPHAN_AGE_SECONDS, RESUMABLE_ORPHAN_AGE_SECONDS, UNLOCKABLE_ORPHAN_AGE_SECONDS
 from tests.files.seam import Seam
 from tests.support.invariants import temp_files
@@ -171,7 +172,8 @@ def test_orphan_of_a_killed_process_is_swept(tmp_path: Path) -> None:
     """The kernel gives up the lock of a process that dies."""
     script = (
         "import os, signal, sys\n"
-        "from asyncblob.files.publish import PendingDirectory, PendingFile\n"
+        "from asyncblob.files.pending_directory import PendingDirectory\n"
+        "from asyncblob.files.publish import PendingFile\n"
         "PendingFile.create(sys.argv[1])\n"
         "PendingDirectory.create(sys.argv[1])\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"

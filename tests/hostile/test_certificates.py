@@ -10,9 +10,9 @@ import pytest
 from asyncblob.errors import TransferError
 from tests.hostile.operations import OPERATIONS, run_operation
 from tests.s3.conftest import OpenStore
+from tests.support.certificates import Authority
 from tests.support.endpoint import S3Endpoint
 from tests.support.invariants import no_leaks
-from tests.wire.certificates import Authority
 from tests.wire.peer import PeerConnection, run_peer
 
 
@@ -36,7 +36,8 @@ async def test_a_certificate_that_is_not_trusted_is_refused_at_once(
 ) -> None:
     """Every operation makes one connection, sends nothing over it, and says what is wrong and what would help."""
     authority = Authority(tmp_path)
-    if certificate:  # else only the world's authorities are
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+    if certificate:  # else only the world's authorities are trusted
         monkeypatch.setenv("AWS_CA_BUNDLE", str(authority.path))
     received: list[bytes] = []
 

@@ -15,7 +15,7 @@ from asyncblob.s3.failures import BadReply, ServiceFailure
 from asyncblob.s3.messages import check_success
 from asyncblob.s3.reply_documents import MAX_DOCUMENT_BYTES, readable
 from asyncblob.wire.bodies import MemorySink
-from asyncblob.wire.connection import Reply
+from asyncblob.wire.exchange import Reply
 from asyncblob.wire.heads import Framing, ReplyHead
 from tests.hostile.operations import OPERATIONS, RawReply, prepare, run_operation
 from tests.s3.conftest import OpenStore, on_plane
@@ -46,8 +46,7 @@ async def test_a_failure_is_known_by_its_status(fault_server: FaultServer, open_
     await prepare(fault_server)
     async with no_leaks(fault_server), open_at(fault_server, max_attempts=2) as store:
         for document in DOCUMENTS.values():
-            fault_server.clear_faults()
-            fault_server.fail("*", RawReply(b"HTTP/1.1 403 Forbidden", document), times=None)
+            fault_server.fail_always("*", RawReply(b"HTTP/1.1 403 Forbidden", document))
             for operation in OPERATIONS:
                 with pytest.raises(AccessDeniedError) as caught:
                     await run_operation(operation, store, tmp_path)
@@ -64,8 +63,7 @@ async def test_a_success_that_holds_something_else_is_none(
     """Whatever comes with the 200 of the control plane, which both data planes share, is a typed error."""
     async with no_leaks(fault_server), open_at(fault_server, max_attempts=1) as store:
         for document in DOCUMENTS.values():
-            fault_server.clear_faults()
-            fault_server.fail("CreateMultipartUpload", RawReply(b"HTTP/1.1 200 OK", document), times=None)
+            fault_server.fail_always("CreateMultipartUpload", RawReply(b"HTTP/1.1 200 OK", document))
             with pytest.raises(BlobError) as caught:
                 await run_operation("multipart", store, tmp_path)
             assert str(caught.value).isprintable()

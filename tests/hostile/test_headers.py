@@ -64,8 +64,7 @@ async def test_a_head_that_is_not_valid_is_refused(
     await prepare(fault_server)
     async with no_leaks(fault_server), open_at(fault_server) as store:
         for name, (without, line) in BROKEN.items():
-            fault_server.clear_faults()
-            fault_server.fail("*", Headers(without, line), times=None)
+            fault_server.fail_always("*", Headers(without, line))
             for operation in ("put", "get", "ranges", "stat"):
                 if operation == "stat" and "date" not in name and "ETag" not in name and "id" not in name:
                     continue  # aiohttp is the one reader of both
@@ -93,8 +92,7 @@ async def test_an_odd_header_harms_nobody(fault_server: FaultServer, open_at: Op
     await prepare(fault_server)
     async with open_at(fault_server, max_attempts=1) as store:
         for name, (without, line) in ODD.items():
-            fault_server.clear_faults()
-            fault_server.fail("*", Headers(without, line), times=None)
+            fault_server.fail_always("*", Headers(without, line))
             for operation in OPERATIONS[:-1]:
                 await run_operation(operation, store, tmp_path)
             found = (await store.stat("small")).metadata.get("a", "")
@@ -111,8 +109,7 @@ async def test_an_etag_is_the_same_text_on_both_data_planes(
     await prepare(fault_server)
     async with no_leaks(fault_server), open_at(fault_server, max_attempts=1) as store:
         for etag, text in ETAGS.items():
-            fault_server.clear_faults()
-            fault_server.fail("*", Headers(b"etag:", b"ETag: " + etag), times=None)
+            fault_server.fail_always("*", Headers(b"etag:", b"ETag: " + etag))
             assert (await run_operation("put", store, tmp_path)).etag == text
             assert (await run_operation("stat", store, tmp_path)).etag == text
             for operation in ("multipart", "ranges"):  # they send it back, and the service knows no such part or object
@@ -132,8 +129,7 @@ async def test_a_date_out_of_time_is_a_typed_error(
     await prepare(fault_server)
     async with no_leaks(fault_server), open_at(fault_server, max_attempts=1) as store:
         for date in DATES:
-            fault_server.clear_faults()
-            fault_server.fail("*", Headers(b"last-modified:", b"Last-Modified: " + date.encode()), times=None)
+            fault_server.fail_always("*", Headers(b"last-modified:", b"Last-Modified: " + date.encode()))
             for operation in ("stat", "exists", "get", "ranges"):  # on the wire, the latter two don't read it
                 with contextlib.suppress(TransferError):
                     await run_operation(operation, store, tmp_path)
@@ -148,9 +144,8 @@ async def test_a_region_that_is_none_is_neither_followed_nor_shown(
     """A redirect to somewhere that can't be a region's name asks for the right one, and says nothing of that one."""
     async with no_leaks(fault_server), open_at(fault_server, max_attempts=1) as store:
         for region in REGIONS:
-            fault_server.clear_faults()
             reply = RawReply(b"HTTP/1.1 301 Moved\r\nx-amz-bucket-region: " + region.encode())
-            fault_server.fail("*", reply, times=None)
+            fault_server.fail_always("*", reply)
             for operation in ("put", "get", "stat", "delete"):
                 with pytest.raises(BlobError) as caught:
                     await run_operation(operation, store, tmp_path)

@@ -48,8 +48,7 @@ async def test_a_location_is_never_followed(
     async with no_leaks(fault_server, thief), open_at(fault_server, max_attempts=2) as store:
         for status in STATUSES:
             head = "\r\n".join([f"HTTP/1.1 {status} Elsewhere", *lines]).encode()
-            fault_server.clear_faults()
-            fault_server.fail("*", RawReply(head, b"" if status == 304 else document.encode()), times=None)
+            fault_server.fail_always("*", RawReply(head, b"" if status == 304 else document.encode()))
             for operation in OPERATIONS:
                 before = len(fault_server.requests)
                 with pytest.raises(BlobError) as caught:
@@ -69,8 +68,7 @@ async def test_a_region_that_would_be_a_host_leads_nowhere(
 ) -> None:
     """What is no region's name changes neither the address nor the signature's scope into something else."""
     for region in REGIONS:
-        fault_server.clear_faults()
-        fault_server.fail("*", authorization_malformed(region), times=None)
+        fault_server.fail_always("*", authorization_malformed(region))
         async with no_leaks(fault_server), open_at(fault_server, max_attempts=2) as store:
             for operation in ("put", "multipart", "get", "stat"):
                 with pytest.raises(BlobError):

@@ -215,16 +215,7 @@ async def test_sidecar_that_can_not_be_restored_is_right_all_the_same(
     await store.upload(old.path, "key")
     seam.clear()
     seam.fail("replace", lambda: OSError(errno.EIO, "first"), target="key")
-    renames = 0
-
-    def fail_second(step: object) -> None:
-        nonlocal renames
-        if str(step) == "replace key.attrs.json":
-            renames += 1
-            if renames == 2:
-                raise OSError(errno.EIO, "second")
-
-    seam.before_each(fail_second)
+    seam.fail("replace", lambda: OSError(errno.EIO, "second"), target="key.attrs.json", skip=1)
     with pytest.raises(OSError, match="first"):
         await store.upload(new.path, "key")
     assert "can't restore the sidecar" in caplog.text
@@ -243,16 +234,7 @@ async def test_list_of_previous_contents_does_not_grow(
         # As if it had been killed before the data's rename: nothing is put back.
         seam.clear()
         seam.fail("replace", lambda: OSError(errno.EIO, "no"), target="key")
-        done = 0
-
-        def no_way_back(step: object) -> None:
-            nonlocal done
-            if str(step) == "replace key.attrs.json":
-                done += 1
-                if done == 2:
-                    raise OSError(errno.EIO, "no")
-
-        seam.before_each(no_way_back)
+        seam.fail("replace", lambda: OSError(errno.EIO, "no"), target="key.attrs.json", skip=1)
         with pytest.raises(OSError, match="no"):
             await store.upload(other.path, "key")
         sidecar = Sidecar.decode((root / "key.attrs.json").read_bytes())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 from pathlib import Path
 
@@ -58,7 +59,7 @@ async def test_every_step_of_an_upload(
                 seam.clear()
                 await durable.upload(old.path, "a/key")
                 seam.clear()
-                _fail_at(seam, name, which, number)
+                seam.fail(name, functools.partial(OSError, number, os.strerror(number)), skip=which)
                 async with no_leaks():
                     with pytest.raises(OSError) as caught:
                         await durable.upload(new.path, "a/key")
@@ -69,19 +70,6 @@ async def test_every_step_of_an_upload(
                 published = _behind(seam, "replace key")[:1] == ["sync_directory a/"]
                 seam.clear()
                 assert await fetch(durable, "a/key", tmp_path / "dest", old, new) is (new if published else old)
-
-
-def _fail_at(seam: Seam, name: str, which: int, number: int) -> None:
-    seen = 0
-
-    def fail(step: object) -> None:
-        nonlocal seen
-        if str(step).split(" ")[0] == name:
-            seen += 1
-            if seen == which + 1:
-                raise OSError(number, os.strerror(number))
-
-    seam.before_each(fail)
 
 
 def _behind(seam: Seam, step: str) -> list[str]:

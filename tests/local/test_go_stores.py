@@ -19,6 +19,7 @@ from asyncblob.errors import BlobError, BlobNotFoundError, IntegrityError, Inval
 from asyncblob.local import FileMetadata, LocalFileBlob, reading
 from tests.files.seam import Seam
 from tests.local.content import Source, fetch, write_go_object
+from tests.support.files import umask
 from tests.support.invariants import no_leaks, temp_files
 
 assert sys.platform != "win32"  # where conftest.py leaves these tests out
@@ -85,11 +86,8 @@ async def test_object_without_a_sidecar(store: LocalFileBlob, root: Path, tmp_pa
     """An object of another program is delivered unverified, as a new file."""
     path = write_go_object(root, "a/b", b"hello", None)
     os.utime(path, (1, 1))
-    mask = os.umask(0o027)
-    try:
+    with umask(0o027):
         info = await store.download("a/b", tmp_path / "dest")
-    finally:
-        os.umask(mask)
     assert (info.checksum, info.bytes_transferred) == ("", 5)
     assert stat.S_IMODE((tmp_path / "dest").stat().st_mode) == 0o640
     assert (tmp_path / "dest").stat().st_mtime > 1e9

@@ -19,6 +19,9 @@ from asyncblob.nsc import NscStore
 from tests.nsc import standin
 
 DEADLINE_SECONDS = 20.0
+OLD = b"what was there before"
+DATA = b"0123456789" * 500
+
 # The stand-in needs a few milliseconds to end politely; what ignores SIGTERM need not take two seconds here.
 TEST_GRACE_SECONDS = 0.3
 
@@ -160,3 +163,11 @@ def work(tmp_path: Path) -> Path:
     directory = tmp_path / "work"
     directory.mkdir()
     return directory
+
+
+@pytest.fixture
+def dest(nsc: Standin, work: Path) -> Path:
+    """A destination with `OLD` in it, and an artifact to download to it, of `DATA`."""
+    nsc.put("key", DATA)
+    (work / "dest").write_bytes(OLD)
+    return work / "dest"

@@ -19,27 +19,16 @@ import pytest
 from asyncblob.blob import TransferInfo
 from asyncblob.engine.threads import run_in_thread
 from asyncblob.errors import StoreClosedError
-from asyncblob.files.publish import PendingDirectory
+from asyncblob.files.pending_directory import PendingDirectory
 from asyncblob.files.source import Source
 from asyncblob.nsc import NscStore, process, spawn
 from asyncblob.nsc import store as store_module
-from tests.nsc.conftest import DEADLINE_SECONDS, Standin, files_below, is_alive, until
+from tests.nsc.conftest import DATA, DEADLINE_SECONDS, OLD, Standin, files_below, is_alive, until
 
 if sys.platform == "win32":
     pytest.skip("the stand-in is a script, and Windows has no process groups", allow_module_level=True)
 
 T = TypeVar("T")
-
-OLD = b"what was there before"
-DATA = b"0123456789" * 500
-
-
-@pytest.fixture
-def dest(nsc: Standin, work: Path) -> Path:
-    """A destination with an old content, and an artifact to download to it."""
-    nsc.put("key", DATA)
-    (work / "dest").write_bytes(OLD)
-    return work / "dest"
 
 
 def transfer(store: NscStore, operation: str, path: Path) -> Awaitable[TransferInfo]:

@@ -23,18 +23,7 @@ from asyncblob.errors import (
 from asyncblob.nsc import NscStore
 from asyncblob.nsc.capture import HEAD_BYTES, TAIL_BYTES
 from tests.nsc import standin
-from tests.nsc.conftest import Standin, files_below, is_alive
-
-OLD = b"what was there before"
-DATA = b"0123456789" * 500
-
-
-@pytest.fixture
-def dest(nsc: Standin, work: Path) -> Path:
-    """A destination with an old content, and an artifact to download to it."""
-    nsc.put("key", DATA)
-    (work / "dest").write_bytes(OLD)
-    return work / "dest"
+from tests.nsc.conftest import DATA, OLD, Standin, files_below, is_alive
 
 
 def assert_untouched(dest: Path) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import collections
 import random
+from collections.abc import Awaitable
 from pathlib import Path
 
 import pytest
 
+from asyncblob import TransferInfo
 from asyncblob.engine.budget import Share, Ticket
 from asyncblob.s3 import S3Blob, limits
 from tests.support.fault_server import FaultServer, Stall
@@ -29,6 +31,13 @@ def url(server: FaultServer, plane: str) -> str:
     return server.url(data_plane=plane, part_size_mb=5)
 
 
+async def all_pass(slow: list[asyncio.Task[TransferInfo]], *transfers: Awaitable[TransferInfo]) -> None:
+    """Transfers that came later end, and none of the slow ones has."""
+    async with asyncio.timeout(30):
+        await asyncio.gather(*transfers)
+    assert not any(each.done() for each in slow)
+
+
 @PLANES
 @pytest.mark.usefixtures("aws_env")
 async def test_small_uploads_pass_large_ones(
@@ -42,9 +51,7 @@ async def test_small_uploads_pass_large_ones(
     async with S3Blob.open(url(fault_server, plane)) as store:
         slow = [asyncio.create_task(store.upload(large, f"large-{each}", progress=_ignore)) for each in range(8)]
         await stall.wait_reached(3)
-        async with asyncio.timeout(30):
-            await asyncio.gather(*(store.upload(small, f"small-{each}", progress=_ignore) for each in range(20)))
-        assert not any(each.done() for each in slow)
+        await all_pass(slow, *(store.upload(small, f"small-{each}", progress=_ignore) for each in range(20)))
         stall.release()
         await asyncio.gather(*slow)
 
@@ -66,9 +73,7 @@ async def test_small_downloads_pass_large_ones(
             for each in range(8)
         ]
         await stall.wait_reached(3)
-        async with asyncio.timeout(30):
-            await asyncio.gather(*(store.download("small", tmp_path / f"small-{each}") for each in range(20)))
-        assert not any(each.done() for each in slow)
+        await all_pass(slow, *(store.download("small", tmp_path / f"small-{each}") for each in range(20)))
         stall.release()
         await asyncio.gather(*slow)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from asyncblob.s3 import S3Blob
+from tests.support.content import random_content
 from tests.support.endpoint import S3Endpoint
 
 MIB = 2**20
@@ -78,7 +78,7 @@ def make_file(tmp_path: Path) -> MakeFile:
         nonlocal made
         made += 1
         path = tmp_path / (name or f"source-{made}")
-        path.write_bytes(random.Random(made).randbytes(size))
+        path.write_bytes(random_content(made, size))
         return path
 
     return make

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from asyncblob.wire import bodies, reactor
 from tests.s3.conftest import MIB, PART, MakeFile, OpenStore
 from tests.s3.faults import Answer, on_reading
 from tests.support.fault_server import Corrupt, FaultServer, Request, Response
+from tests.support.files import flip_bit
 from tests.support.invariants import temp_files
 from tests.support.weed import Weed
 
@@ -284,39 +285,41 @@ def _asks_for_checksum(request: Request) -> bool:
 # What changes between the reading for the checksum and the sending
 
 
-def change_after_digest(monkeypatch: pytest.MonkeyPatch, path: Path, *, times: int) -> None:
-    """Flip a file's first bit behind every reading for a checksum, which is each second one, and set its time back."""
-    readings = 0
+MakeChangingFile = Callable[[int], Path]
 
-    def change(offset: int) -> None:
-        nonlocal readings
-        readings += offset == 0
-        if offset or readings % 2 == 0 or readings > 2 * times:
-            return
-        status = path.stat()
-        with path.open("r+b") as file:
-            first = file.read(1)[0]
-            file.seek(0)
-            file.write(bytes([first ^ 1]))
-        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
-    on_reading(monkeypatch, path, after=change)
+@pytest.fixture(params=SIZES[1:], ids=["put", "multipart"])
+def make_changing_file(
+    request: pytest.FixtureRequest, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
+) -> MakeChangingFile:
+    """Makes a file whose first bit flips so many times, each time behind its reading for a checksum, at the same mtime.
+
+    Every second reading is for that.
+    """
+
+    def make(times: int) -> Path:
+        path = make_file(request.param)
+        readings = 0
+
+        def change(offset: int) -> None:
+            nonlocal readings
+            readings += offset == 0
+            if offset == 0 and readings % 2 and readings <= 2 * times:
+                flip_bit(path, 0)
+
+        on_reading(monkeypatch, path, after=change)
+        return path
+
+    return make
 
 
 @pytest.mark.parametrize("kind", CHECKSUMS)
-@pytest.mark.parametrize("size", SIZES[1:], ids=["put", "multipart"])
 async def test_a_source_that_changes_unseen_after_it_was_digested(
-    fault_server: FaultServer,
-    open_at: OpenStore,
-    make_file: MakeFile,
-    monkeypatch: pytest.MonkeyPatch,
-    size: int,
-    kind: str,
+    fault_server: FaultServer, open_at: OpenStore, make_changing_file: MakeChangingFile, kind: str
 ) -> None:
     """Although size and time are as before, the service finds it; what is stored is what the file holds then."""
-    path = make_file(size)
+    path = make_changing_file(1)
     before = path.read_bytes()
-    change_after_digest(monkeypatch, path, times=1)
     async with open_at(fault_server, **CHECKSUMS[kind]) as store:
         info = await store.upload(path, "k")
     assert info.retries == 1
@@ -324,33 +327,21 @@ async def test_a_source_that_changes_unseen_after_it_was_digested(
 
 
 @pytest.mark.parametrize("kind", CHECKSUMS)
-@pytest.mark.parametrize("size", SIZES[1:], ids=["put", "multipart"])
 async def test_a_source_that_changes_unseen_every_time(
-    fault_server: FaultServer,
-    open_at: OpenStore,
-    make_file: MakeFile,
-    monkeypatch: pytest.MonkeyPatch,
-    size: int,
-    kind: str,
+    fault_server: FaultServer, open_at: OpenStore, make_changing_file: MakeChangingFile, kind: str
 ) -> None:
     """It is an `IntegrityError`, and nothing is published."""
-    path = make_file(size)
-    change_after_digest(monkeypatch, path, times=100)
     async with open_at(fault_server, **CHECKSUMS[kind], max_attempts=2) as store:
         with pytest.raises(errors.IntegrityError):
-            await store.upload(path, "k")
+            await store.upload(make_changing_file(100), "k")
     assert await fault_server.get_or_none("k") is None
     assert await fault_server.live_uploads() == []
 
 
-@pytest.mark.parametrize("size", SIZES[1:], ids=["put", "multipart"])
-async def test_a_real_service_finds_it(
-    weed: Weed, open_at: OpenStore, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch, size: int
-) -> None:
+async def test_a_real_service_finds_it(weed: Weed, open_at: OpenStore, make_changing_file: MakeChangingFile) -> None:
     """SeaweedFS finds it by the CRC's header; the digest of a payload that is signed it takes as it is."""
-    path = make_file(size)
+    path = make_changing_file(1)
     prefix = weed.new_prefix()
-    change_after_digest(monkeypatch, path, times=1)
     async with open_at(weed, prefix) as store:
         info = await store.upload(path, "k")
     assert info.retries == 1

@@ -11,11 +11,9 @@ import pytest
 from asyncblob import errors
 from asyncblob.blob import PendingUpload
 from tests.s3.conftest import PART, MakeFile, OpenStore, on_plane
-from tests.s3.resuming import journals, state
+from tests.s3.resuming import FOUR_PARTS, journals, state
 from tests.support.fault_server import FaultServer, Stall, access_denied
 from tests.support.weed import Weed
-
-FOUR_PARTS = 3 * PART + 12_345
 
 pytestmark = on_plane("wire")
 

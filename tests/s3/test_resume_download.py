@@ -7,7 +7,6 @@ import dataclasses
 import json
 import os
 import re
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,14 +18,20 @@ from asyncblob import errors
 from asyncblob.files.sweep import ORPHAN_AGE_SECONDS
 from asyncblob.s3 import crc
 from tests.s3.conftest import PART, MakeFile, OpenStore, on_plane
-from tests.s3.resuming import child
+from tests.s3.resuming import (
+    FOUR_PARTS,
+    ONE_BY_ONE,
+    interrupt,
+    kill_at_a_real_service,
+    kill_in_the_third_part,
+    stall_after,
+)
 from tests.support.fault_server import FaultServer, Request, Stall, access_denied
+from tests.support.files import flip_bit, put_in_place
 from tests.support.invariants import no_leaks, temp_files
 from tests.support.weed import Weed
 
-FOUR_PARTS = 3 * PART + 12_345
 ALL = [1, 2, 3, 4]
-ONE_BY_ONE: dict[str, object] = {"concurrency": 1, "max_attempts": 1}
 
 
 def parts_fetched(requests: list[Request]) -> list[int]:
@@ -68,8 +73,7 @@ async def break_off(server: FaultServer, open_at: OpenStore, out: Path, *, fetch
     async with open_at(server, **(ONE_BY_ONE | options)) as store:
         with pytest.raises(errors.AccessDeniedError):
             await store.download("k", out, resume=True)
-    server.clear_faults()
-    server.requests.clear()
+    server.forget()
     assert out.read_bytes() == b"old"
     assert fetched in kept(out)
 
@@ -80,8 +84,11 @@ async def go_on(server: FaultServer, open_at: OpenStore, out: Path, **options: A
         info = await store.download("k", out, resume=True)
     assert out.read_bytes() == await server.get("k")
     assert os.listdir(out.parent) == [out.name]
-    assert info.bytes_transferred == out.stat().st_size
-    return parts_fetched(server.seen("GetObject"))
+    size = out.stat().st_size
+    fetched = parts_fetched(server.seen("GetObject"))
+    starts = [start for number, start in enumerate(range(0, size, PART), 1) if number not in fetched]
+    assert (info.bytes_transferred, info.bytes_resumed) == (size, sum(min(PART, size - start) for start in starts))
+    return fetched
 
 
 async def wait_for_lines(directory: Path, count: int) -> None:
@@ -97,19 +104,10 @@ async def test_a_killed_download_goes_on(
 ) -> None:
     """After kill -9 in the middle of a part, the next process fetches that part and those behind it, and no other."""
     data = await put(fault_server, make_file)
-    stall = Stall("response", after=1000)
-    fault_server.fail("GetObject", stall, skip=2, times=None)
-    process = child("download", fault_server.url(part_size_mb=5, concurrency=1, data_plane=data_plane), "k", str(out))
-    try:
-        await stall.wait_reached(timeout_seconds=60)
-        await wait_for_lines(out.parent, 2)
-    finally:
-        process.kill()
-        process.wait()
+    await kill_in_the_third_part(
+        fault_server, "download", "k", str(out), data_plane=data_plane, when=lambda: wait_for_lines(out.parent, 2)
+    )
     assert out.read_bytes() == b"old"
-    await fault_server.wait_until(lambda server: server.in_flight() == 0)
-    fault_server.clear_faults()
-    fault_server.requests.clear()
     async with no_leaks(fault_server), open_at(fault_server) as store:
         info = await store.download("k", out, resume=True)
     assert parts_fetched(fault_server.seen("GetObject")) == [3, 4]
@@ -133,9 +131,7 @@ async def test_a_killed_download_goes_on_at_a_real_service(
     prefix = weed.new_prefix()
     async with open_at(weed, prefix) as store:
         await store.upload(source, "k")
-    url = weed.url(prefix, concurrency=1, part_size_mb=5, data_plane=data_plane)
-    process = child("download", url, "k", str(out), kill_at=2)
-    assert await asyncio.to_thread(process.wait) == -signal.SIGKILL
+    await kill_at_a_real_service(weed, prefix, "download", "k", str(out), data_plane=data_plane, request=2)
     there = kept(out)
     assert 2 in there
     async with open_at(weed, prefix) as store:
@@ -195,23 +191,13 @@ async def test_a_cancellation_keeps_what_was_fetched_and_says_so(
 ) -> None:
     """`CancelledError` has the note; so has what the end of the store raises, in its message."""
     await put(fault_server, make_file)
-    stall = Stall("response", after=1000)
-    fault_server.fail("GetObject", stall, skip=2, times=None)
+    stall = stall_after(fault_server, "download", 2)
     async with no_leaks(fault_server), open_at(fault_server, **ONE_BY_ONE) as store:
         task = asyncio.create_task(store.download("k", out, resume=True, progress=lambda _: None))
         await stall.wait_reached()
         await wait_for_lines(out.parent, 2)
-        if how == "cancelled":
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError) as caught:
-                await task
-            assert "2 of 4 parts are kept" in caught.value.__notes__[0]
-        else:
-            await store.aclose()
-            with pytest.raises(errors.StoreClosedError, match="2 of 4 parts are kept"):
-                await task
-    fault_server.clear_faults()
-    fault_server.requests.clear()
+        assert "2 of 4 parts are kept" in await interrupt(task, store, how)
+    fault_server.forget()
     assert await go_on(fault_server, open_at, out) == [3, 4]
 
 
@@ -280,8 +266,7 @@ async def all_but_the_end(server: FaultServer, open_at: OpenStore, out: Path) ->
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-    server.clear_faults()
-    server.requests.clear()
+    server.forget()
 
 
 @on_plane("wire")
@@ -318,11 +303,7 @@ async def test_a_part_whose_bytes_are_others_is_fetched_again(
     """The journal alone is not believed: a part of the file that has another checksum is fetched again."""
     await put(fault_server, make_file)
     await break_off(fault_server, open_at, out, fetched=3)
-    with beside(out, ".partial").open("r+b") as file:
-        file.seek(PART + 7)
-        byte = file.read(1)
-        file.seek(PART + 7)
-        file.write(bytes([byte[0] ^ 1]))
+    flip_bit(beside(out, ".partial"), PART + 7)
     there = [number for number in kept(out) if number != 2]
     assert await go_on(fault_server, open_at, out) == [number for number in ALL if number not in there]
 
@@ -420,11 +401,7 @@ async def test_what_others_may_have_put_there_is_not_used(
     ours = beside(out, which)
     content = ours.read_bytes()
     ours.rename(theirs)
-    {
-        "symlink": lambda: ours.symlink_to(theirs),
-        "hard link": lambda: os.link(theirs, ours),
-        "FIFO": lambda: os.mkfifo(ours),
-    }[how]()
+    put_in_place(ours, how, theirs)
     assert await go_on(fault_server, open_at, out) == ALL
     assert theirs.read_bytes() == content
     assert not os.path.samefile(theirs, out)
@@ -436,8 +413,7 @@ async def test_only_one_can_go_on(
 ) -> None:
     """A second download to the same destination is refused while the first one runs, which goes on unharmed."""
     await put(fault_server, make_file)
-    stall = Stall("response", after=1000)
-    fault_server.fail("GetObject", stall, skip=2, times=None)
+    stall = stall_after(fault_server, "download", 2)
     async with open_at(fault_server, concurrency=1) as first, open_at(fault_server) as second:
         task = asyncio.create_task(first.download("k", out, resume=True))
         await stall.wait_reached()

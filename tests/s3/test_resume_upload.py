@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import logging
 import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,24 @@ import pytest
 
 from asyncblob import errors
 from tests.s3.conftest import PART, MakeFile, OpenStore, on_plane
-from tests.s3.resuming import child, journals, state
-from tests.support.fault_server import FaultServer, Stall, Status, access_denied, no_such_upload
+from tests.s3.resuming import (
+    FOUR_PARTS,
+    ONE_BY_ONE,
+    interrupt,
+    journals,
+    kill_at_a_real_service,
+    kill_in_the_third_part,
+    stall_after,
+    state,
+)
+from tests.support.fault_server import FaultServer, Status, access_denied, no_such_upload
+from tests.support.fault_server.checksums import crc64nvme, encode_crc64nvme
 from tests.support.fault_server.storage import StoredPart
+from tests.support.files import flip_bit, put_in_place
 from tests.support.invariants import no_leaks
 from tests.support.weed import Weed
 
-FOUR_PARTS = 3 * PART + 12_345
-ONE_BY_ONE: dict[str, object] = {"concurrency": 1, "max_attempts": 1}
+CRC_HEADER = "x-amz-checksum-crc64nvme"
 
 
 def parts_sent(server: FaultServer) -> list[int | None]:
@@ -36,8 +45,7 @@ async def break_off(server: FaultServer, open_at: OpenStore, path: Path, *, sent
     async with open_at(server, **(ONE_BY_ONE | options)) as store:
         with pytest.raises(errors.AccessDeniedError):
             await store.upload(path, "k", resume=True)
-    server.clear_faults()
-    server.requests.clear()
+    server.forget()
 
 
 async def go_on(server: FaultServer, open_at: OpenStore, path: Path, tmp_path: Path, **options: object) -> None:
@@ -54,19 +62,8 @@ async def test_a_killed_upload_goes_on(
 ) -> None:
     """After kill -9 in the middle of a part, the next process sends that part and those behind it, and no other."""
     path = make_file(FOUR_PARTS)
-    stall = Stall("body", after=1000)
-    fault_server.fail("UploadPart", stall, skip=2, times=None)
-    url = fault_server.url(part_size_mb=5, concurrency=1, data_plane=data_plane)
-    process = child("upload", url, str(path), "k")
-    try:
-        await stall.wait_reached(timeout_seconds=60)
-    finally:
-        process.kill()
-        process.wait()
-    await fault_server.wait_until(lambda server: server.in_flight() == 0)
-    fault_server.clear_faults()
+    await kill_in_the_third_part(fault_server, "upload", str(path), "k", data_plane=data_plane)
     assert len(await fault_server.live_uploads()) == 1
-    fault_server.requests.clear()
     async with no_leaks(fault_server), open_at(fault_server) as store:
         info = await store.upload(path, "k", resume=True)
     assert sorted(parts_sent(fault_server), key=str) == [3, 4]
@@ -89,10 +86,7 @@ async def test_a_killed_upload_goes_on_at_a_real_service(
     """SeaweedFS lists what a killed process has sent, and takes the rest from the next one."""
     path = make_file(FOUR_PARTS)
     prefix = weed.new_prefix()
-    process = child(
-        "upload", weed.url(prefix, concurrency=1, part_size_mb=5, data_plane=data_plane), str(path), "k", kill_at=3
-    )
-    assert await asyncio.to_thread(process.wait) == -signal.SIGKILL
+    await kill_at_a_real_service(weed, prefix, "upload", str(path), "k", data_plane=data_plane, request=3)
     assert len(await weed.live_uploads(prefix)) == 1
     async with open_at(weed, prefix) as store:
         plane = await store._context.planes.choose()
@@ -128,8 +122,7 @@ async def test_a_failure_keeps_what_was_sent_and_says_so(
         assert "2 of 4 parts are kept" in caught.value.__notes__[0]
         assert "resume=True" in caught.value.__notes__[0]
         assert len(await fault_server.live_uploads()) == 1
-    fault_server.clear_faults()
-    fault_server.requests.clear()
+    fault_server.forget()
     await go_on(fault_server, open_at, path, tmp_path)
     assert sorted(parts_sent(fault_server), key=str) == [3, 4]
 
@@ -141,23 +134,13 @@ async def test_a_cancellation_keeps_what_was_sent_and_says_so(
 ) -> None:
     """`CancelledError` has the note; so has what the end of the store raises, in its message."""
     path = make_file(FOUR_PARTS)
-    stall = Stall("body", after=1000)
-    fault_server.fail("UploadPart", stall, skip=1, times=None)
+    stall = stall_after(fault_server, "upload", 1)
     async with no_leaks(fault_server), open_at(fault_server, **ONE_BY_ONE) as store:
         task = asyncio.create_task(store.upload(path, "k", resume=True, progress=lambda _: None))
         await stall.wait_reached()
-        if how == "cancelled":
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError) as caught:
-                await task
-            assert "1 of 4 parts are kept" in caught.value.__notes__[0]
-        else:
-            await store.aclose()
-            with pytest.raises(errors.StoreClosedError, match="1 of 4 parts are kept"):
-                await task
+        assert "1 of 4 parts are kept" in await interrupt(task, store, how)
     assert len(await fault_server.live_uploads()) == 1
-    fault_server.clear_faults()
-    fault_server.requests.clear()
+    fault_server.forget()
     await go_on(fault_server, open_at, path, tmp_path)
     assert sorted(parts_sent(fault_server), key=str) == [2, 3, 4]
 
@@ -242,13 +225,7 @@ async def test_a_part_whose_bytes_are_others_is_sent_again(
     """A file of the same size and time, but with another byte: the part that holds it is sent again."""
     path = make_file(FOUR_PARTS)
     await break_off(fault_server, open_at, path)
-    status = path.stat()
-    with path.open("r+b") as file:
-        file.seek(PART + 7)
-        byte = file.read(1)
-        file.seek(PART + 7)
-        file.write(bytes([byte[0] ^ 1]))
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    flip_bit(path, PART + 7)
     await go_on(fault_server, open_at, path, tmp_path)
     assert sorted(parts_sent(fault_server), key=str) == [2, 3, 4]
 
@@ -272,8 +249,8 @@ async def test_an_upload_that_is_gone_begins_anew(
 DISAGREEMENTS: dict[str, Callable[[StoredPart], StoredPart | None]] = {
     "missing": lambda part: None,
     "another size": lambda part: dataclasses.replace(part, data=part.data[:-1]),
-    "another ETag": lambda part: dataclasses.replace(part, etag="0" * 32),
-    "another checksum": lambda part: dataclasses.replace(part, checksums={"x-amz-checksum-crc64nvme": "AAAAAAAAAAA="}),
+    "another ETag": lambda part: dataclasses.replace(part, etag="0" * 32, checksums={}),
+    "another checksum": lambda part: dataclasses.replace(part, checksums={CRC_HEADER: "AAAAAAAAAAA="}),
 }
 
 
@@ -282,7 +259,7 @@ DISAGREEMENTS: dict[str, Callable[[StoredPart], StoredPart | None]] = {
 async def test_a_part_that_the_service_has_otherwise_is_sent_again(
     fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, tmp_path: Path, how: str
 ) -> None:
-    """The journal alone is not believed: ListParts must have the part, with its size, ETag and checksum."""
+    """The journal alone is not believed: ListParts must have the part, with its size, and its checksum or its ETag."""
     path = make_file(FOUR_PARTS)
     await break_off(fault_server, open_at, path)
     [upload] = fault_server.s3.storage.buckets[fault_server.bucket].uploads.values()
@@ -291,6 +268,73 @@ async def test_a_part_that_the_service_has_otherwise_is_sent_again(
         upload.parts[1] = changed
     await go_on(fault_server, open_at, path, tmp_path)
     assert sorted(parts_sent(fault_server), key=str) == [1, 3, 4]
+
+
+LOST_REPLIES: dict[str, tuple[Callable[[StoredPart], StoredPart], int]] = {
+    "checksum": (lambda part: dataclasses.replace(part, etag="0" * 32), 2),
+    "MD5": (lambda part: dataclasses.replace(part, checksums={}), 2),
+    "neither": (lambda part: dataclasses.replace(part, etag="0" * 32, checksums={}), 0),
+    "other bytes": (lambda part: StoredPart.of(bytes(len(part.data)), {}), 0),
+    "other bytes, with a checksum": (
+        lambda part: StoredPart.of(bytes(len(part.data)), {CRC_HEADER: encode_crc64nvme(crc64nvme(bytes(5)))}),
+        0,
+    ),
+}
+
+
+@on_plane("wire")
+@pytest.mark.parametrize("how", LOST_REPLIES)
+async def test_a_part_whose_reply_was_lost_is_not_sent_again(
+    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, tmp_path: Path, how: str
+) -> None:
+    """What the service has, and the journal has not, counts too, if the service says enough to compare the bytes."""
+    change, kept = LOST_REPLIES[how]
+    path = make_file(FOUR_PARTS)
+    await break_off(fault_server, open_at, path)
+    [journal] = journals(tmp_path)
+    header, *_ = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(header)
+    [upload] = fault_server.s3.storage.buckets[fault_server.bucket].uploads.values()
+    upload.parts = {number: change(part) for number, part in upload.parts.items()}
+    fault_server.clear_faults()
+    async with open_at(fault_server) as store:
+        info = await store.upload(path, "k", resume=True)
+    assert await fault_server.get("k") == path.read_bytes()
+    assert sorted(parts_sent(fault_server), key=str) == [1, 2, 3, 4][kept:]
+    assert info.bytes_resumed == PART * kept
+
+
+@on_plane("wire")
+async def test_a_part_whose_reply_was_lost_is_in_the_journal_then(
+    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, tmp_path: Path
+) -> None:
+    """What was found to be there is known from then on, though this run fails, too."""
+    path = make_file(FOUR_PARTS)
+    await break_off(fault_server, open_at, path)
+    [journal] = journals(tmp_path)
+    header, *lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(header)
+    fault_server.clear_faults()
+    await break_off(fault_server, open_at, path, sent=0)
+    assert len(journal.read_bytes().splitlines()) == 1 + len(lines)
+
+
+@on_plane("wire")
+async def test_what_can_not_be_aborted_is_gone_on_with(
+    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A multipart upload without parts is aborted; while the service doesn't do that, it isn't forgotten."""
+    path = make_file(FOUR_PARTS)
+    fault_server.fail("AbortMultipartUpload", access_denied(), times=None)
+    fault_server.fail("UploadPart", access_denied(), times=None)
+    async with open_at(fault_server) as store:
+        with pytest.raises(errors.AccessDeniedError) as caught:
+            await store.upload(path, "k", resume=True)
+    assert any("no part, but the multipart upload is kept" in note for note in caught.value.__notes__)
+    assert "could not be aborted (" in caplog.text
+    fault_server.clear_faults()
+    await go_on(fault_server, open_at, path, tmp_path)
+    assert len(fault_server.seen("CreateMultipartUpload")) == 1
 
 
 @on_plane("wire")
@@ -377,6 +421,8 @@ async def test_a_torn_journal_counts_as_far_as_it_goes(
     await break_off(fault_server, open_at, path, sent=3)
     [journal] = journals(tmp_path)
     os.truncate(journal, journal.stat().st_size - 5)
+    [upload] = fault_server.s3.storage.buckets[fault_server.bucket].uploads.values()
+    del upload.parts[3]
     await break_off(fault_server, open_at, path, sent=1)  # part 3, and then not part 4
     assert len(journal.read_bytes().splitlines()) == 4
     await go_on(fault_server, open_at, path, tmp_path)
@@ -403,12 +449,7 @@ async def test_a_journal_that_can_not_be_is_not_believed(
     elif how == "not ours to write":
         journal.chmod(0o400)
     else:
-        journal.unlink()
-        {
-            "symlink": lambda: journal.symlink_to(other),
-            "hard link": lambda: os.link(other, journal),
-            "FIFO": lambda: os.mkfifo(journal),
-        }[how]()
+        put_in_place(journal, how, other)
     await go_on(fault_server, open_at, path, tmp_path)
     assert sorted(parts_sent(fault_server), key=str) == [1, 2, 3, 4]
     assert other.read_bytes() == content
@@ -421,8 +462,7 @@ async def test_a_journal_can_be_locked_by_one_only(
 ) -> None:
     """A second upload of the same file to the same key is refused while the first one runs, which goes on unharmed."""
     path = make_file(FOUR_PARTS)
-    stall = Stall("body", after=1000)
-    fault_server.fail("UploadPart", stall, times=None)
+    stall = stall_after(fault_server, "upload", 0)
     async with open_at(fault_server) as first, open_at(fault_server) as second:
         task = asyncio.create_task(first.upload(path, "k", resume=True))
         await stall.wait_reached()

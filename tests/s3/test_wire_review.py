@@ -23,10 +23,10 @@ from asyncblob.s3.route import RouteFinder, Unroutable
 from asyncblob.wire.iothread import IOThreads
 from tests.s3.conftest import PART, THREE_PARTS, MakeFile, OpenStore, on_plane
 from tests.s3.faults import Answer
+from tests.support.certificates import Authority
 from tests.support.endpoint import ACCESS_KEY, SECRET_KEY, S3Endpoint
 from tests.support.fault_server import Fault, FaultServer, Response, Status, permanent_redirect
 from tests.support.invariants import no_leaks, temp_files
-from tests.wire.certificates import Authority
 
 # Clocks
 

@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.servers.process import free_ports
 from tests.support.endpoint import BUCKET, S3Endpoint
-from tests.support.processes import Command, ServerProcess, free_ports, start_server
+from tests.support.processes import Command, ServerProcess, start_server
 
 __all__ = ["Moto", "run_moto"]
 

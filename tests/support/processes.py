@@ -1,12 +1,9 @@
-"""Servers that run as processes of their own: start on free ports, wait until they answer, end by pid."""
+"""Servers that run as processes of their own, and are started again on other ports until they answer."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,7 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["ServerNotReadyError", "ServerProcess", "find_program", "free_ports", "start_server"]
+from benchmarks.servers.process import end, start
+
+__all__ = ["ServerNotReadyError", "ServerProcess", "find_program", "start_server"]
 
 # SeaweedFS answers in half a second and moto in two on an idle machine; a loaded one gets the rest.
 READY_TIMEOUT_SECONDS = 45.0
@@ -60,15 +59,8 @@ class ServerProcess:
         return self._log.read_text(errors="replace")[-4000:]
 
     def stop(self) -> None:
-        """Kill the process group and wait for its leader. Stopping twice is harmless.
-
-        SIGKILL at once: what these servers store is thrown away, and a polite SeaweedFS takes seconds.
-        """
-        if self._process.returncode is None:
-            # The leader is not reaped yet, so the group's id can't have been given to somebody else.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+        """Kill the process group and wait for its leader. Stopping twice is harmless."""
+        end(self._process)
 
 
 def find_program(name: str) -> str:
@@ -82,15 +74,6 @@ def find_program(name: str) -> str:
     if found is None:
         raise FileNotFoundError(f"no program {name!r} beside {sys.executable} or on PATH; install asyncblob[test]")
     return found
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on: another process can still take one before it is used."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def start_server(make_command: Callable[[], Command], *, log: Path, environment: Mapping[str, str]) -> ServerProcess:
@@ -107,7 +90,9 @@ def start_server(make_command: Callable[[], Command], *, log: Path, environment:
     problem = ""
     for _ in range(START_ATTEMPTS):
         command = make_command()
-        server = _spawn(command.arguments, log, {"PATH": os.environ.get("PATH", os.defpath), **environment})
+        path = os.environ.get("PATH", os.defpath)
+        process = start(command.arguments, log=log, environment={"PATH": path, **environment})
+        server = ServerProcess(process, log)
         ready = False
         try:
             ready = _wait_until_ready(server, command.is_ready)
@@ -118,22 +103,6 @@ def start_server(make_command: Callable[[], Command], *, log: Path, environment:
         if ready:
             return server
     raise ServerNotReadyError(problem)
-
-
-def _spawn(arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> ServerProcess:
-    setpriv = shutil.which("setpriv")
-    # Where util-linux has it, the kernel ends the server with us even if we are killed and no fixture is torn down.
-    until_we_end = [setpriv, "--pdeathsig", "KILL"] if setpriv is not None else []
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*until_we_end, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=dict(environment),
-            start_new_session=True,
-        )
-    return ServerProcess(process, log)
 
 
 def _wait_until_ready(server: ServerProcess, is_ready: Callable[[], bool]) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import glob
+import re
+
 import psutil
 import pytest
 
@@ -45,10 +48,17 @@ async def test_a_bucket_of_ones_own(service: S3Endpoint) -> None:
 
 @pytest.mark.parametrize("run", [run_weed, run_moto])
 def test_servers_end(run: object) -> None:
-    """Nothing of a server's process group runs afterwards."""
+    """Nothing of a server's process group runs afterwards, and no socket in /tmp has the name of a port of it."""
     runner = run_weed if run is run_weed else run_moto
     with runner() as server:
         pid = server.process.pid
         group = [pid, *(each.pid for each in psutil.Process(pid).children(recursive=True))]
+        ports = re.findall(r"port\S*=([1-9]\d*)", " ".join(psutil.Process(pid).cmdline()))
+        assert bool(_sockets(ports)) == (run is run_weed)
     assert not any(psutil.pid_exists(each) for each in group)
     assert not server.process.is_running
+    assert _sockets(ports) == []
+
+
+def _sockets(ports: list[str]) -> list[str]:
+    return [path for port in ports for path in glob.glob(f"/tmp/*-{port}.sock")]

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from asyncblob.wire.bodies import Body, MemorySink, Sink
-from asyncblob.wire.connection import Connection, Reply, Request, Timeouts
+from asyncblob.wire.connection import Connection
+from asyncblob.wire.exchange import Reply, Request, Timeouts
 from asyncblob.wire.heads import ReplyHead
 from asyncblob.wire.pool import Origin, Pool
 from asyncblob.wire.reactor import Reactor

@@ -18,8 +18,8 @@ import atheris  # type: ignore[import-untyped]  # not among the tests' requireme
 
 with atheris.instrument_imports(include=["asyncblob.wire.heads", "asyncblob.wire.connection", "asyncblob.wire.bodies"]):
     from asyncblob.wire.bodies import MemorySink, Sink
-    from asyncblob.wire.connection import Request
     from asyncblob.wire.errors import WireError
+    from asyncblob.wire.exchange import Request
     from asyncblob.wire.heads import ReplyHead
 
 from tests.wire.client import GET, PATIENT, BytesBody

@@ -16,8 +16,9 @@ import pytest
 
 from asyncblob.engine.progress import PartMeter
 from asyncblob.wire.bodies import FileBody, FileSink, MemorySink
-from asyncblob.wire.connection import Connection, Timeouts
+from asyncblob.wire.connection import Connection
 from asyncblob.wire.errors import ConnectionLost, ProtocolError
+from asyncblob.wire.exchange import Timeouts
 from tests.wire.client import PATIENT, PUT, BytesBody, Client
 from tests.wire.peer import PeerConnection, Script, replying, run_peer, split
 

@@ -19,7 +19,7 @@ import anyio
 import pytest
 
 from asyncblob.wire.bodies import MemorySink
-from asyncblob.wire.connection import Request
+from asyncblob.wire.exchange import Request
 from asyncblob.wire.iothread import IOThread, IOThreads, _Mailbox
 from asyncblob.wire.pool import Origin
 from tests.wire.client import GET, PATIENT

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from asyncblob.wire.bodies import MemorySink, Sink
-from asyncblob.wire.connection import Connection, Reply, Request, Timeouts
+from asyncblob.wire.connection import Connection
 from asyncblob.wire.errors import ConnectionLost, ProtocolError, WireError
+from asyncblob.wire.exchange import Reply, Request, Timeouts
 from asyncblob.wire.heads import ReplyHead, ReplyParser
 from asyncblob.wire.pool import Origin, Pool
 from asyncblob.wire.reactor import Reactor

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from asyncblob.wire.bodies import MemorySink
-from asyncblob.wire.connection import Timeouts
 from asyncblob.wire.errors import ConnectionLost, ProtocolError, StaleConnection
+from asyncblob.wire.exchange import Timeouts
 from asyncblob.wire.heads import MAX_HEAD_BYTES, Framing, ReplyParser
 from tests.wire.client import Client
 from tests.wire.peer import PeerConnection, replying, run_peer, split

@@ -139,9 +139,19 @@ class FaultingServer(S3Endpoint):
         self._rules.append(rule)
         return rule
 
+    def fail_always(self, operation: str, fault: Fault) -> None:
+        """Give this fault to every request of an operation, and to those of others none any more."""
+        self.clear_faults()
+        self.fail(operation, fault, times=None)
+
     def clear_faults(self) -> None:
         """Forget all rules."""
         self._rules.clear()
+
+    def forget(self) -> None:
+        """Forget all rules, and the requests so far."""
+        self.clear_faults()
+        self.requests.clear()
 
     def close_idle(self, *, reset: bool = False) -> int:
         """End the connections that wait for their next request, and tell how many there were."""
