@@ -30,6 +30,8 @@ StrPath = str | os.PathLike[str]
 
 BytesLike = bytes | bytearray | memoryview
 
+_ONLY_S3 = "only stores on S3 have multipart uploads (s3://bucket/prefix)"
+
 
 def megabytes_per_second(size_bytes: int, seconds: float) -> float:
     """The speed in decimal megabytes per second; always finite, 0.0 where no time passed."""
@@ -42,8 +44,8 @@ class TransferInfo:
     """What a finished upload or download did.
 
     Attributes:
-        bytes_transferred: The size of the blob in bytes.
-        transfer_speed: Decimal megabytes (10**6 bytes) per second; always finite.
+        bytes_transferred: The size of the blob in bytes, `bytes_resumed` included.
+        transfer_speed: Decimal megabytes (10**6 bytes) per second that this call moved; always finite.
         request_id: The service's id of the request that committed an upload, or of a download's first request;
             ``""`` where there is none.
         duration: Seconds from the call to its result.
@@ -53,6 +55,7 @@ class TransferInfo:
         checksum: What was checked end to end: ``"crc64nvme:"`` with the checksum in base64, as S3 writes it;
             ``"sha256:"`` with the digest in hexadecimal; ``""``: only the length and the ETag could be checked.
         retries: How many requests were sent, or copies made, again.
+        bytes_resumed: How many of the bytes an earlier call with ``resume=True`` had moved.
     """
 
     bytes_transferred: int
@@ -64,6 +67,7 @@ class TransferInfo:
     etag: str = field(default="", kw_only=True)
     checksum: str = field(default="", kw_only=True)
     retries: int = field(default=0, kw_only=True)
+    bytes_resumed: int = field(default=0, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +149,7 @@ class PendingUpload:
         path: The file that is uploaded, as that journal tells; ``""``: there is none.
         resumable: Whether an upload of that file with ``resume=True`` would go on with it: there is a journal, and
             the file has the size and the modification time that it had.
-        active: Whether a process on this machine is at work with it, as far as that can be told.
+        active: Whether an upload with ``resume=True`` on this machine sends it now; others can't be seen.
     """
 
     key: str
@@ -307,7 +311,7 @@ class Blob(abc.ABC):
         Raises:
             UnsupportedOperationError: The backend has no such thing.
         """
-        raise self._unsupported("list_uploads", prefix)
+        raise self._unsupported("list_uploads", prefix, why=_ONLY_S3)
 
     async def abort_upload(self, key: str, upload_id: str, *, force: bool = False) -> None:
         """End a multipart upload that nobody will go on with, and forget what this machine knows of it.
@@ -315,18 +319,21 @@ class Blob(abc.ABC):
         Args:
             key: The key, relative to the store.
             upload_id: The service's name of it.
-            force: Whether to do so even while a process of this machine is at work with it, which fails then.
+            force: Whether to do so even while an upload with ``resume=True`` on this machine sends it; that one fails
+                then.
 
         Raises:
             BlobNotFoundError: There is no such upload.
-            TransferInProgressError: A process of this machine is at work with it.
+            TransferInProgressError: An upload with ``resume=True`` on this machine sends it now.
             UnsupportedOperationError: The backend has no such thing.
         """
-        raise self._unsupported("abort_upload", key)
+        raise self._unsupported("abort_upload", key, why=_ONLY_S3)
 
-    def _unsupported(self, operation: str, key: str) -> UnsupportedOperationError:
+    def _unsupported(
+        self, operation: str, key: str, *, why: str = "use a backend that does"
+    ) -> UnsupportedOperationError:
         return UnsupportedOperationError(
-            f"{type(self).__name__} has no {operation!r}; use a backend that does",
+            f"{type(self).__name__} has no {operation!r}; {why}",
             operation=operation,
             key=key,
         )

@@ -292,32 +292,40 @@ def abort(
     key: Annotated[str, typer.Argument(metavar="KEY", help="The key of one multipart upload.")] = "",
     upload_id: Annotated[str, typer.Argument(metavar="UPLOAD_ID", help="Its id, as `uploads` tells.")] = "",
     older_than: OlderThan = "",
-    force: Annotated[bool, typer.Option("--force", help="Also what a process of this machine is sending now.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also what an `upload --resume` of this machine is sending now.")
+    ] = False,
 ) -> int:
     """End one multipart upload, or all of the store that are older than a given age; they can't be resumed then.
 
-    What a process of this machine is sending now is refused. Others can't be seen: choose an age that no upload takes.
+    What an `upload --resume` of this machine is sending now is left alone. Others can't be seen: choose an age that no
+    upload takes.
     """
     if bool(older_than) == bool(key) or bool(key) != bool(upload_id):
         raise typer.BadParameter("name one multipart upload, as KEY UPLOAD_ID, or all of an age, with --older-than")
     age = parse_age(older_than)
 
-    async def body(blobs: Blob) -> dict[tuple[str, str], BlobError | None]:
+    async def body(blobs: Blob) -> tuple[dict[tuple[str, str], BlobError | None], list[PendingUpload]]:
         outcome: dict[tuple[str, str], BlobError | None] = {}
+        active: list[PendingUpload] = []
         if key:
             outcome[key, upload_id] = None
         else:
             async for upload in blobs.list_uploads():
-                if _is_old(upload, age):
+                if not _is_old(upload, age):
+                    continue
+                if upload.active and not force:
+                    active.append(upload)
+                else:
                     outcome[upload.key, upload.upload_id] = None
         for each in outcome:
             try:
                 await blobs.abort_upload(*each, force=force)
             except BlobError as error:
                 outcome[each] = error
-        return outcome
+        return outcome, active
 
-    return session.perform("abort", body, describe_aborts)
+    return session.perform("abort", body, lambda result: describe_aborts(*result))
 
 
 def _is_old(upload: PendingUpload, age: timedelta | None) -> bool:

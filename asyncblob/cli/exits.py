@@ -5,7 +5,7 @@ exit code   meaning
 ==========  =======================================================================================
 0           done
 1           failed; also: a local file is missing
-2           wrong usage: the arguments, the store's URL, the key or the path
+2           wrong usage: the arguments, the store's URL, the key or the path; the store can't do that
 3           the blob or the bucket does not exist
 128 + N     ended by signal N, after cleaning up: 130 Ctrl-C, 143 SIGTERM; 141: nobody reads stdout
 ==========  =======================================================================================
@@ -27,6 +27,7 @@ from asyncblob.errors import (
     InvalidKeyError,
     InvalidPathError,
     InvalidURLError,
+    UnsupportedOperationError,
     UnsupportedStoreError,
 )
 
@@ -49,14 +50,20 @@ EXIT_CODES_HELP = """\b
 Exit codes:
     0  done
     1  failed (also: a local file is missing)
-    2  wrong usage: the arguments, the store's URL, the key or the path
+    2  wrong usage: the arguments, the store's URL, the key or the path; the store can't do that
     3  the blob or the bucket does not exist
   130  ended by Ctrl-C, 143 by SIGTERM; any signal is 128 + its number
 
 A signal cancels what is under way, and the command ends when that has cleaned up. A second signal does not break the \
 cleanup off; a third one does, and may leave a temporary file."""
 
-_USAGE_ERRORS = (InvalidURLError, InvalidKeyError, InvalidPathError, UnsupportedStoreError)
+_USAGE_ERRORS = (
+    InvalidURLError,
+    InvalidKeyError,
+    InvalidPathError,
+    UnsupportedOperationError,
+    UnsupportedStoreError,
+)
 _NOT_FOUND_ERRORS = (BlobNotFoundError, BucketNotFoundError)
 
 # What to do about what the operating system says most often of a caller's own file.

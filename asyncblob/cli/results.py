@@ -48,12 +48,15 @@ class Result:
 def describe_transfer(done: str, info: TransferInfo) -> Result:
     """Describe an upload or a download: ``"uploaded 12.3 MB in 0.5 s (24.6 MB/s), sha256:…"``.
 
+    Of one that was resumed: ``"uploaded 12.3 MB (8.4 MB of them before) in …"``.
+
     Args:
         done: ``"uploaded"`` or ``"downloaded"``.
         info: What it returned.
     """
+    before = f" ({format_size(info.bytes_resumed)} of them before)" if info.bytes_resumed else ""
     line = (
-        f"{done} {format_size(info.bytes_transferred)} in {format_duration(info.duration)}"
+        f"{done} {format_size(info.bytes_transferred)}{before} in {format_duration(info.duration)}"
         f" ({format_size(info.transfer_speed * 1e6)}/s), {info.checksum or 'no checksum'}"
     )
     return Result(line, dataclasses.asdict(info))
@@ -92,10 +95,13 @@ def describe_removal(outcome: Mapping[str, Exception | None]) -> Result:
 
 
 def describe_uploads(uploads: Sequence[PendingUpload]) -> Result:
-    """Describe the multipart uploads that are alive, a line for each. Times are in ISO 8601, in UTC."""
+    """Describe the multipart uploads that are alive, a line for each, the oldest first.
+
+    Times are in ISO 8601, in UTC.
+    """
     lines: list[str] = []
     objects: list[dict[str, object]] = []
-    for upload in uploads:
+    for upload in sorted(uploads, key=lambda each: (each.begun, each.key)):
         begun = _iso(upload.begun)
         details = [f"begun {begun}"]
         if upload.size is not None:
@@ -112,17 +118,25 @@ def describe_uploads(uploads: Sequence[PendingUpload]) -> Result:
     return Result(first, {"uploads": objects}, lines=tuple(others))
 
 
-def describe_aborts(outcome: Mapping[tuple[str, str], Exception | None]) -> Result:
+def describe_aborts(outcome: Mapping[tuple[str, str], Exception | None], active: Sequence[PendingUpload]) -> Result:
     """Describe what became of the multipart uploads that were to be ended.
 
     Args:
         outcome: For each key and upload id the error, or None if it is gone.
+        active: Those that were left alone, since they are being sent.
     """
     aborted = [each for each, error in outcome.items() if error is None]
     errors = tuple(error for error in outcome.values() if error is not None)
     line = f"aborted {' '.join(aborted[0])}" if len(aborted) == 1 else f"aborted {len(aborted)} multipart uploads"
-    fields = {"aborted": [{"key": key, "upload_id": upload_id} for key, upload_id in aborted]}
-    return Result("" if errors and not aborted else line, fields, errors)
+    lines = [f"left {each.key} {each.upload_id}, which is being sent now" for each in active]
+    if aborted or not (errors or lines):
+        lines.insert(0, line)
+    fields = {
+        "aborted": [{"key": key, "upload_id": upload_id} for key, upload_id in aborted],
+        "active": [{"key": each.key, "upload_id": each.upload_id} for each in active],
+    }
+    first, *others = lines or [""]
+    return Result(first, fields, errors, tuple(others))
 
 
 def _iso(time: datetime) -> str:

@@ -27,12 +27,13 @@ class Stopwatch:
         etag: str = "",
         checksum: str = "",
         retries: int = 0,
+        bytes_resumed: int = 0,
     ) -> TransferInfo:
         """What the transfer has done, now that it has ended. The arguments are the fields of `TransferInfo`."""
         duration = time.perf_counter() - self._begun
         return TransferInfo(
             bytes_transferred=size_bytes,
-            transfer_speed=megabytes_per_second(size_bytes, duration),
+            transfer_speed=megabytes_per_second(size_bytes - bytes_resumed, duration),
             request_id=request_id,
             duration=duration,
             part_count=part_count,
@@ -40,4 +41,5 @@ class Stopwatch:
             etag=etag,
             checksum=checksum,
             retries=retries,
+            bytes_resumed=bytes_resumed,
         )

@@ -18,10 +18,10 @@ for _name in ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY", "O_NOINHERIT"):
 
 _KINDS = {
     stat.S_IFDIR: "a directory; name a file in it",
-    stat.S_IFIFO: "a FIFO; read it yourself and use upload_stream",
-    stat.S_IFSOCK: "a socket; read it yourself and use upload_stream",
-    stat.S_IFCHR: "a device; read it yourself and use upload_stream",
-    stat.S_IFBLK: "a device; read it yourself and use upload_stream",
+    stat.S_IFIFO: "a FIFO; write what comes out of it into a file, and upload that",
+    stat.S_IFSOCK: "a socket; write what comes out of it into a file, and upload that",
+    stat.S_IFCHR: "a device; write what is to be kept of it into a file, and upload that",
+    stat.S_IFBLK: "a device; write what is to be kept of it into a file, and upload that",
 }
 
 
@@ -118,7 +118,7 @@ class Source:
     def _made_up(self) -> BlobChangedError:
         return BlobChangedError(
             f"the file {self.path!r} holds other than the {self.size} bytes that its size says; it is still being "
-            "written, or made up as it is read (as in /proc): use upload_stream"
+            "written, or made up as it is read (as in /proc): upload a copy of it"
         )
 
     def _compare(self, now: os.stat_result) -> None:

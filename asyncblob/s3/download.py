@@ -158,9 +158,10 @@ class Download:
                 fd = await self._prepare_file(head.etag, plan)
                 whole = crc.Whole()
                 done = kept.parts if kept is not None else {}
-                done_bytes = 0
+                self._tally.bytes_resumed = done_bytes = 0
                 if kept is not None:
                     done_bytes = await self._context.in_thread(partial(kept.add_to, whole))
+                    self._tally.bytes_resumed = done_bytes
                     self._meter.skip(len(done), done_bytes)
                 expected: list[int | None] = [None]
                 racing = self._racing(plan.part_count - len(done), plan.size - done_bytes, head.etag, fd, share)

@@ -34,10 +34,12 @@ class Digests:
     Attributes:
         crc: Its CRC64NVME.
         sha256: Its SHA-256 in hexadecimal.
+        md5: Its MD5 in hexadecimal.
     """
 
     crc: int | None
     sha256: str | None
+    md5: str | None = None
 
 
 async def file_work(work: Callable[[], T], limiter: anyio.CapacityLimiter, stop: StopFlag | None = None) -> T:
@@ -58,20 +60,21 @@ async def file_work(work: Callable[[], T], limiter: anyio.CapacityLimiter, stop:
 
 
 async def digest_slice(
-    piece: FileSlice, limiter: anyio.CapacityLimiter, *, with_crc: bool, with_sha256: bool
+    piece: FileSlice, limiter: anyio.CapacityLimiter, *, with_crc: bool, with_sha256: bool, with_md5: bool = False
 ) -> Digests:
     """Read a range of a file into a small reused buffer, and compute its digests.
 
     Raises:
         BlobChangedError: The file ends before the range does.
     """
-    if not with_crc and not with_sha256:
+    if not with_crc and not with_sha256 and not with_md5:
         return Digests(None, None)
     stop = StopFlag()
 
     def digest() -> Digests:
         value = 0
         sha256 = hashlib.sha256()
+        md5 = hashlib.md5(usedforsecurity=False)
         buffer = memoryview(bytearray(min(CHUNK_BYTES, max(piece.length, 1))))
         position = piece.offset
         end = piece.offset + piece.length
@@ -84,8 +87,14 @@ async def digest_slice(
                 value = crc.update(buffer[:count], value)
             if with_sha256:
                 sha256.update(buffer[:count])
+            if with_md5:
+                md5.update(buffer[:count])
             position += count
-        return Digests(value if with_crc else None, sha256.hexdigest() if with_sha256 else None)
+        return Digests(
+            value if with_crc else None,
+            sha256.hexdigest() if with_sha256 else None,
+            md5.hexdigest() if with_md5 else None,
+        )
 
     return await file_work(digest, limiter, stop)
 

@@ -168,37 +168,50 @@ async def abort(context: StoreContext, key: str, upload_id: str) -> bool:
     return False
 
 
-async def abort_or_log(context: StoreContext, key: str, upload_id: str) -> None:
+async def abort_or_log(
+    context: StoreContext, key: str, upload_id: str, *, then: Callable[[], Awaitable[None]] | None = None
+) -> None:
     """Abort a multipart upload within the clean-up time-out, whatever happens to the caller meanwhile.
 
     What could not be aborted is named in one log line at ERROR.
+
+    Args:
+        context: The store's.
+        key: The object's whole name.
+        upload_id: The service's name of the upload.
+        then: What is to be done once the upload is no more, and only then.
     """
-    await finish(_abort_in_time(context, key, upload_id))
+
+    async def abort() -> None:
+        if await _abort_in_time(context, key, upload_id) and then is not None:
+            await then()
+
+    await finish(abort())
 
 
-async def _abort_in_time(context: StoreContext, key: str, upload_id: str) -> None:
+async def _abort_in_time(context: StoreContext, key: str, upload_id: str) -> bool:
     seconds = context.options.cleanup_timeout
-    why = "the service didn't answer in time"
+    why = f"the service didn't answer within {seconds:g} s"
     try:
         async with asyncio.timeout(seconds):
             if await abort(context, key, upload_id):
-                return
+                return True
         why = "parts are still there"
     except (UploadGone, BucketNotFoundError):
-        return
+        return True
     except TimeoutError:
         pass
     except BlobError as error:
         why = error.message
     _log.error(
-        "%s: the multipart upload %r of %r could not be aborted within %g s (%s); its parts cost storage until it "
+        "%s: the multipart upload %r of %r could not be aborted (%s); its parts cost storage until it "
         "is: abort it by hand (asyncblob abort) or with a lifecycle rule",
         context.options.store_name,
         upload_id,
         key,
-        seconds,
         why,
     )
+    return False
 
 
 def _next_uploads(page: Any) -> dict[str, str]:

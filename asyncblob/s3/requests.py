@@ -23,12 +23,13 @@ T = TypeVar("T")
 
 
 class Tally:
-    """What one operation of a store counts: requests that were sent again."""
+    """What one operation of a store counts: requests that were sent again, and bytes that needed none."""
 
-    __slots__ = ("retries",)
+    __slots__ = ("bytes_resumed", "retries")
 
     def __init__(self) -> None:
         self.retries = 0
+        self.bytes_resumed = 0
 
     def count(self, _: Decision) -> None:
         """One more retry."""

@@ -2,9 +2,11 @@
 
 A part is not sent again only if all of this holds, and nothing of it is taken on trust:
 
-- the journal says that it was sent, with this ETag and this CRC64NVME;
-- the service's ListParts has it, with the size that it must have, that ETag, and that CRC64NVME where it gives one;
-- the file's bytes, read again now, have that CRC64NVME.
+- the journal knows the upload: the file had this size and this modification time;
+- the service's ListParts has the part, with the size that it must have;
+- the file's bytes, read again now, have the CRC64NVME that the journal has for the part, if journal and service agree
+  about its ETag. If they don't, since its reply was lost, it must be the CRC64NVME that the service gives; and where
+  it gives none, its ETag must be their MD5.
 
 If the file's size or modification time is another one, if the service doesn't know the upload, or won't list its parts,
 then the upload begins anew, and what is left of the old one is aborted.
@@ -13,10 +15,10 @@ then the upload begins anew, and what is left of the old one is aborted.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from asyncblob.engine.descriptors import NO_DESCRIPTOR
-from asyncblob.engine.plan import Part, Plan, plan_upload
+from asyncblob.engine.plan import Plan, plan_upload
 from asyncblob.errors import (
     AccessDeniedError,
     BlobChangedError,
@@ -29,7 +31,7 @@ from asyncblob.files.source import Source
 from asyncblob.s3.context import StoreContext
 from asyncblob.s3.dataplane import FileSlice, SendReply
 from asyncblob.s3.failures import ChecksumRefused, Corrupted, FileFailure, ServiceFailure, UploadConflict
-from asyncblob.s3.file_work import digest_slice
+from asyncblob.s3.file_work import Digests, digest_slice
 from asyncblob.s3.multipart import ListedPart, UploadGone, abort_or_log, list_parts
 from asyncblob.s3.requests import Tally
 from asyncblob.s3.upload_journal import Target, UploadJournal
@@ -49,7 +51,7 @@ class Earlier:
     Attributes:
         upload_id: The multipart upload.
         with_crc: Whether its parts were sent with checksums.
-        parts: The parts that journal and service agree about; their bytes are still to be compared.
+        parts: The parts that the service has; their bytes are still to be compared. Without `crc`: by the ETag.
     """
 
     upload_id: str
@@ -69,7 +71,7 @@ class Resuming:
         self._key = key
         self._path = path
         self._journal: UploadJournal | None = None
-        self._there: set[int] = set()  # the parts that service and journal have
+        self._there: set[int] = set()  # the parts that the service has
         self._stale = ""
         self.kept = ""
 
@@ -105,8 +107,8 @@ class Resuming:
                 source.size, part_size_bytes=begun.part_size, concurrency=self._context.options.concurrency
             )
         if begun is not None:
-            _log.info("%r changed since its upload was broken off: it is sent anew", self._path)
-            await self._give_up(begun.upload_id)
+            _log.warning("%r changed since its upload was broken off: all of it is sent again", self._path)
+            await self.give_up(begun.upload_id)
         if plan.is_multipart:
             new = self._journal is None and await self._open(create=True)
             if new and self._journal is not None and self._journal.begun is not None:
@@ -133,31 +135,36 @@ class Resuming:
         try:
             listed = await list_parts(self._context, self._key, begun.upload_id, tally)
         except UploadGone:
-            _log.info("the multipart upload %s of %r is gone: it is sent anew", begun.upload_id, self._key)
-            await self._context.in_thread(journal.forget)
+            _log.warning("the multipart upload %s of %r is gone: all of it is sent again", begun.upload_id, self._key)
+            self._stale = begun.upload_id  # a 404 may as well be that of a proxy, and what is forgotten costs storage
             return None
         except (AccessDeniedError, TransferError) as error:
             failure = error.__cause__
             if not isinstance(failure, ServiceFailure) or failure.status not in (400, 403, 405, 501):
                 raise
-            _log.warning("the parts of %r can't be listed (%s): it is sent anew", self._key, failure)
+            _log.warning("the parts of %r can't be listed (%s): all of it is sent again", self._key, failure)
             # Not ended before another one is begun: who may not do that either has lost nothing.
             self._stale = begun.upload_id
             return None
         parts = {
-            number: reply
-            for number, reply in journal.parts.items()
-            if number <= plan.part_count and _agree(reply, listed.get(number), plan.part(number))
+            number: _reply(journal.parts.get(number), there)
+            for number, there in listed.items()
+            if 1 <= number <= plan.part_count and there.size == plan.part(number).length
         }
         self._there = set(parts)
         return Earlier(begun.upload_id, begun.with_crc, parts)
 
-    async def is_same(self, number: int, reply: SendReply, piece: FileSlice) -> bool:
-        """Whether a part's bytes, read now, are those that were sent."""
-        if await self._digest(piece) == reply.crc:
-            return True
-        self._there.discard(number)
-        return False
+    async def confirm(self, number: int, reply: SendReply, piece: FileSlice) -> SendReply | None:
+        """What is known of a part, if its bytes, read now, are those that were sent; else None."""
+        digests = await self._digests(piece, with_md5=reply.crc is None)
+        same = digests.crc == reply.crc if reply.crc is not None else digests.md5 == reply.etag.strip('"').lower()
+        if not same:
+            self._there.discard(number)
+            return None
+        confirmed = replace(reply, crc=digests.crc)
+        if self._journal is not None and self._journal.parts.get(number) is not reply:
+            await self.sent(number, confirmed, piece)
+        return confirmed
 
     async def begin(self, upload_id: str, source: Source, plan: Plan, *, with_crc: bool) -> None:
         """A multipart upload was created. What it takes the place of is aborted."""
@@ -178,7 +185,9 @@ class Resuming:
         journal = self._journal
         if journal is None:
             return
-        value = reply.crc if reply.crc is not None else await self._digest(piece)
+        value = reply.crc
+        if value is None:
+            value = (await self._digests(piece)).crc or 0
         if await self._context.in_thread(lambda: journal.add(number, reply, value)):
             self._there.add(number)
 
@@ -188,6 +197,10 @@ class Resuming:
             return False
         failure = error.__cause__
         return not isinstance(failure, ServiceFailure) or failure.code != "NoSuchUpload"
+
+    async def give_up(self, upload_id: str) -> None:
+        """Abort a multipart upload that will not be gone on with; what can't be aborted is not forgotten."""
+        await abort_or_log(self._context, self._key, upload_id, then=self.forget)
 
     async def forget(self) -> None:
         """The multipart upload is complete, or was aborted."""
@@ -204,10 +217,11 @@ class Resuming:
             await self._context.clean_up_in_thread(journal.remove)
             return
         await self._context.clean_up_in_thread(journal.close)
+        count = -(-begun.size // begun.part_size)
+        what = f"{len(self._there)} of {count} parts are" if self._there else "no part, but the multipart upload is"
         self.kept = (
-            f"{len(self._there)} of {-(-begun.size // begun.part_size)} parts are kept: upload the same file to the "
-            "same key with resume=True (--resume) to go on, or end that multipart upload with abort_upload (asyncblob "
-            "abort)"
+            f"{what} kept: upload the same file to the same key with resume=True (--resume) to go on, or end that "
+            "multipart upload with abort_upload (asyncblob abort)"
         )
 
     @property
@@ -235,20 +249,17 @@ class Resuming:
         if journal is not None:
             await self._context.clean_up_in_thread(journal.remove)
 
-    async def _digest(self, piece: FileSlice) -> int:
+    async def _digests(self, piece: FileSlice, *, with_md5: bool = False) -> Digests:
         try:
-            digests = await digest_slice(piece, self._context.threads, with_crc=True, with_sha256=False)
+            return await digest_slice(piece, self._context.threads, with_crc=True, with_sha256=False, with_md5=with_md5)
         except FileFailure as failure:
             with naming(self._path):
                 raise failure.error from None
-        return digests.crc or 0
-
-    async def _give_up(self, upload_id: str) -> None:
-        await abort_or_log(self._context, self._key, upload_id)
-        await self.forget()
 
 
-def _agree(reply: SendReply, listed: ListedPart | None, part: Part) -> bool:
-    if listed is None or listed.size != part.length or listed.etag.strip('"') != reply.etag.strip('"'):
-        return False
-    return listed.crc is None or listed.crc == reply.crc
+def _reply(journaled: SendReply | None, listed: ListedPart) -> SendReply:
+    """The reply to a part: as the journal has it, or, if that is of another part or was lost, as the list tells."""
+    same = journaled is not None and listed.etag.strip('"') == journaled.etag.strip('"')
+    if journaled is not None and same and listed.crc in (None, journaled.crc):
+        return journaled
+    return SendReply(listed.etag, "", listed.crc, listed.crc)

@@ -162,4 +162,5 @@ def _info(stopwatch: Stopwatch, size: int, result: UploadResult | DownloadResult
         etag=result.etag,
         checksum=result.checksum,
         retries=tally.retries,
+        bytes_resumed=tally.bytes_resumed,
     )

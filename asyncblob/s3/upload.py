@@ -156,6 +156,7 @@ class Upload:
         """
         self._meter.restart()
         self._meter.parts_total = self._plan.part_count
+        self._tally.bytes_resumed = 0
         try:
             if earlier is None and self._resuming is not None:
                 await self._resuming.begin(upload_id, self._source, self._plan, with_crc=with_crc)
@@ -170,12 +171,10 @@ class Upload:
             document = await self._context.in_thread(lambda: parts_document(in_order, with_crc=with_crc))
             response, cancelled = await self._commit(upload_id, replies, document, whole)
         except BaseException as error:
-            if self._resuming is None or not self._resuming.keeps(error):
-                try:
-                    await abort_or_log(self._context, self._key, upload_id)
-                finally:
-                    if self._resuming is not None:
-                        await self._resuming.forget()
+            if self._resuming is None:
+                await abort_or_log(self._context, self._key, upload_id)
+            elif not self._resuming.keeps(error):
+                await self._resuming.give_up(upload_id)
             raise
         if self._resuming is not None:
             await self._resuming.forget()
@@ -212,7 +211,11 @@ class Upload:
                 return reply
 
             reply = earlier.get(part.number)
-            if reply is None or resuming is None or not await resuming.is_same(part.number, reply, piece):
+            if reply is not None and resuming is not None:
+                reply = await resuming.confirm(part.number, reply, piece)
+            if reply is not None:
+                self._tally.bytes_resumed += part.length
+            else:
                 reply = await self._requests.send(
                     attempt,
                     tally=self._tally,

@@ -15,6 +15,7 @@ import asyncblob
 from asyncblob.blob import TransferInfo
 from asyncblob.cli import app
 from asyncblob.cli.app import DEFAULT_STORE, STORE_VARIABLE
+from asyncblob.cli.results import describe_transfer
 from asyncblob.cli.signals import SignalGuard
 from asyncblob.errors import AccessDeniedError, InvalidKeyError
 from tests.cli.conftest import Cli
@@ -39,6 +40,13 @@ def test_upload_and_download(cli: Cli, store: FakeBlob, source: Path, tmp_path: 
     )
     assert (tmp_path / "copy").read_bytes() == source.read_bytes()
     assert store.closed
+
+
+def test_what_was_moved_before_is_said() -> None:
+    """After --resume it is seen what that spared."""
+    info = TransferInfo(10_500_000, 4.2, "", 2.5, 3, 2, bytes_resumed=8_400_000)
+    line = describe_transfer("uploaded", info).line
+    assert line == "uploaded 10.5 MB (8.4 MB of them before) in 2.5 s (4.2 MB/s), no checksum"
 
 
 def test_transfer_as_json(cli: Cli, source: Path, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ EXIT_CODES = {
     "StoreClosedError": 1,
     "TransferError": 1,
     "TransferInProgressError": 1,
-    "UnsupportedOperationError": 1,
+    "UnsupportedOperationError": 2,
     "UnsupportedStoreError": 2,
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -93,7 +94,7 @@ def test_abort_one(cli: Cli, store: FakeBlob) -> None:
     assert cli("abort", "a/old", "id-1").code == 3
     assert cli("abort", "new\nkey", "id-2", "--json") == (
         0,
-        '{"aborted": [{"key": "new\\nkey", "upload_id": "id-2"}]}\n',
+        '{"aborted": [{"key": "new\\nkey", "upload_id": "id-2"}], "active": []}\n',
         "",
     )
     assert store.forced == []
@@ -113,6 +114,18 @@ def test_abort_of_an_age(cli: Cli, store: FakeBlob) -> None:
     assert store.forced == ["id-1", "id-2"]
 
 
+def test_abort_of_an_age_leaves_what_is_being_sent(cli: Cli, store: FakeBlob) -> None:
+    """That is said, and is no failure: a job that tidies up at night must not fail for it."""
+    store.uploads = [dataclasses.replace(OLD, active=True), NEW]
+    assert cli("abort", "--older-than", "24h") == (0, "left a/old id-1, which is being sent now\n", "")
+    assert json.loads(cli("abort", "--older-than", "24h", "--json").out) == {
+        "aborted": [],
+        "active": [{"key": "a/old", "upload_id": "id-1"}],
+    }
+    assert cli("abort", "--older-than", "24h", "--force") == (0, "aborted a/old id-1\n", "")
+    assert cli("abort", "--older-than", "24h") == (0, "aborted 0 multipart uploads\n", "")
+
+
 @pytest.mark.parametrize(
     "arguments", [(), ("a/old",), ("a/old", ""), ("", "id-1"), ("a/old", "id-1", "--older-than", "1s"), ("--force",)]
 )
@@ -124,13 +137,14 @@ def test_abort_never_by_accident(cli: Cli, store: FakeBlob, arguments: tuple[str
 
 
 def test_backends_without_them(cli: Cli, store: FakeBlob, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A store that has no multipart uploads says so, and that is a failure."""
+    """A store that has no multipart uploads says so, and that is wrong usage."""
     monkeypatch.delattr(FakeBlob, "list_uploads")
     monkeypatch.delattr(FakeBlob, "abort_upload")
     for arguments in (("uploads",), ("abort", "key", "id")):
         code, out, err = cli(*arguments)
-        assert (code, out) == (1, "")
+        assert (code, out) == (2, "")
         assert "FakeBlob has no" in err
+        assert "only stores on S3 have multipart uploads" in err
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows can't send these signals to one process")

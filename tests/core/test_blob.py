@@ -177,7 +177,12 @@ def test_the_fields_of_the_go_package_come_first_and_in_its_order() -> None:
         "concurrency",
     ]
     ours = [field for field in fields if field.kw_only]
-    assert [(field.name, field.default) for field in ours] == [("etag", ""), ("checksum", ""), ("retries", 0)]
+    assert [(field.name, field.default) for field in ours] == [
+        ("etag", ""),
+        ("checksum", ""),
+        ("retries", 0),
+        ("bytes_resumed", 0),
+    ]
     with pytest.raises(TypeError):
         TransferInfo(5, 1.0, "id", 0.5, 2, 2, '"e"')  # type: ignore[call-arg]
 

@@ -18,6 +18,14 @@ def test_the_time_and_the_speed_are_those_since_it_was_made(monkeypatch: pytest.
     assert (info.duration, info.transfer_speed, info.bytes_transferred) == (2.5, 2.0, 5_000_000)
 
 
+def test_the_speed_is_that_of_what_was_moved_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an earlier call had moved doesn't make this one faster."""
+    clock = iter([10.0, 12.5])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    info = Stopwatch().info(5_000_000, bytes_resumed=4_000_000)
+    assert (info.transfer_speed, info.bytes_transferred, info.bytes_resumed) == (0.4, 5_000_000, 4_000_000)
+
+
 def test_what_a_backend_does_not_know_is_empty() -> None:
     """A backend names what it knows; all else has the value that stands for nothing."""
     info = Stopwatch().info(0)

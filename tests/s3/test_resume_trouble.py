@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import threading
@@ -57,6 +58,19 @@ async def test_credentials_that_may_nothing_cost_nothing(
         await store.upload(sent, "k", resume=True)
     assert [each.part_number for each in fault_server.seen("UploadPart")] == [3]
     assert await fault_server.get("k") == sent.read_bytes()
+    assert journals(tmp_path) == []
+
+
+async def test_a_service_that_takes_no_checksums_any_more(
+    fault_server: FaultServer, open_at: OpenStore, sent: Path, tmp_path: Path
+) -> None:
+    """An upload with checksums that are refused by now is ended, and begun anew without them."""
+    fault_server.policy.checksums = "refuse"
+    async with open_at(fault_server) as store:
+        info = await store.upload(sent, "k", resume=True)
+    assert info.checksum == ""
+    assert await fault_server.get("k") == sent.read_bytes()
+    assert await fault_server.live_uploads() == []
     assert journals(tmp_path) == []
 
 
@@ -117,6 +131,42 @@ async def test_a_cancellation_at_the_first_look(
     assert "2 of 3 parts are kept" in caught.value.__notes__[0]
 
 
+async def test_a_journal_waits_for_a_descriptor(fault_server: FaultServer, open_at: OpenStore, sent: Path) -> None:
+    """If none is left to open it, it is opened when another transfer has ended, not done without."""
+
+    def fail(target: Target, *, create: bool) -> UploadJournal | None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async with open_at(fault_server) as store:
+        slots = store._context.slots
+        another = await slots.acquire()
+        with pytest.MonkeyPatch.context() as scarcity:
+            scarcity.setattr(UploadJournal, "open", fail)
+            task = asyncio.create_task(store.upload(sent, "k", resume=True))
+            while not slots._parked and not task.done():
+                await asyncio.sleep(0.01)
+        another.release()
+        await task
+    assert [each.part_number for each in fault_server.seen("UploadPart")] == [3]
+
+
+async def test_a_journal_that_was_not_there_at_the_first_look(
+    fault_server: FaultServer, open_at: OpenStore, sent: Path
+) -> None:
+    """If another process leaves one in that moment, the upload goes on with it, in parts of its size."""
+    original = UploadJournal.open
+
+    def not_there_yet(target: Target, *, create: bool) -> UploadJournal | None:
+        return original(target, create=create) if create else None
+
+    with pytest.MonkeyPatch.context() as early:
+        early.setattr(UploadJournal, "open", not_there_yet)
+        async with open_at(fault_server, part_size_mb=6) as store:
+            await store.upload(sent, "k", resume=True)
+    assert await fault_server.get("k") == sent.read_bytes()
+    assert [each.part_number for each in fault_server.seen("UploadPart")] == [3]
+
+
 def shorten(directory: Path, size: int) -> None:
     """Let what is kept of a download be of an object of so many bytes."""
     [partial], [journal] = directory.glob(".asyncblob-*.partial"), directory.glob(".asyncblob-*.journal")
@@ -152,6 +202,25 @@ async def test_an_object_that_is_another_one_in_a_way_of_its_own(
     pinned = "if-match" in fault_server.seen("GetObject")[0].headers
     assert pinned == (how != "another ETag")
     assert len(fault_server.seen("GetObject")) == 3 + pinned
+
+
+async def test_a_small_object_where_a_large_one_was(
+    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, tmp_path: Path
+) -> None:
+    """A store whose objects are small asks for them in a way of its own; what is kept of a large one goes, too."""
+    destination = tmp_path / "out" / "copy"
+    await fault_server.put("k", make_file(THREE_PARTS).read_bytes())
+    fault_server.fail("GetObject", access_denied(), skip=2, times=None)
+    async with open_at(fault_server, **ONE_BY_ONE) as store:
+        with pytest.raises(errors.AccessDeniedError):
+            await store.download("k", destination, resume=True)
+        fault_server.clear_faults()
+        await fault_server.put("k", b"small")
+        await store.download("k", tmp_path / "another", resume=True)
+        assert store._context.sizes.small
+        await store.download("k", destination, resume=True)
+    assert destination.read_bytes() == b"small"
+    assert os.listdir(destination.parent) == ["copy"]
 
 
 async def test_who_waits_for_a_slot_has_nothing_open(

@@ -25,10 +25,13 @@ from tests.s3.resuming import (
     state,
 )
 from tests.support.fault_server import FaultServer, Status, access_denied, no_such_upload
+from tests.support.fault_server.checksums import crc64nvme, encode_crc64nvme
 from tests.support.fault_server.storage import StoredPart
 from tests.support.files import flip_bit, put_in_place
 from tests.support.invariants import no_leaks
 from tests.support.weed import Weed
+
+CRC_HEADER = "x-amz-checksum-crc64nvme"
 
 
 def parts_sent(server: FaultServer) -> list[int | None]:
@@ -228,13 +231,17 @@ async def test_a_part_whose_bytes_are_others_is_sent_again(
 
 
 @on_plane("wire")
+@pytest.mark.parametrize("really", [True, False])
 async def test_an_upload_that_is_gone_begins_anew(
-    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, tmp_path: Path
+    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, tmp_path: Path, really: bool
 ) -> None:
-    """A multipart upload that somebody aborted is no obstacle."""
+    """A multipart upload that somebody aborted is no obstacle; one that only a proxy doesn't find is not left over."""
     path = make_file(FOUR_PARTS)
     await break_off(fault_server, open_at, path)
-    fault_server.s3.storage.buckets[fault_server.bucket].uploads.clear()
+    if really:
+        fault_server.s3.storage.buckets[fault_server.bucket].uploads.clear()
+    else:
+        fault_server.fail("ListParts", Status(404, "NotFound"))
     await go_on(fault_server, open_at, path, tmp_path)
     assert sorted(parts_sent(fault_server), key=str) == [1, 2, 3, 4]
 
@@ -242,8 +249,8 @@ async def test_an_upload_that_is_gone_begins_anew(
 DISAGREEMENTS: dict[str, Callable[[StoredPart], StoredPart | None]] = {
     "missing": lambda part: None,
     "another size": lambda part: dataclasses.replace(part, data=part.data[:-1]),
-    "another ETag": lambda part: dataclasses.replace(part, etag="0" * 32),
-    "another checksum": lambda part: dataclasses.replace(part, checksums={"x-amz-checksum-crc64nvme": "AAAAAAAAAAA="}),
+    "another ETag": lambda part: dataclasses.replace(part, etag="0" * 32, checksums={}),
+    "another checksum": lambda part: dataclasses.replace(part, checksums={CRC_HEADER: "AAAAAAAAAAA="}),
 }
 
 
@@ -252,7 +259,7 @@ DISAGREEMENTS: dict[str, Callable[[StoredPart], StoredPart | None]] = {
 async def test_a_part_that_the_service_has_otherwise_is_sent_again(
     fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, tmp_path: Path, how: str
 ) -> None:
-    """The journal alone is not believed: ListParts must have the part, with its size, ETag and checksum."""
+    """The journal alone is not believed: ListParts must have the part, with its size, and its checksum or its ETag."""
     path = make_file(FOUR_PARTS)
     await break_off(fault_server, open_at, path)
     [upload] = fault_server.s3.storage.buckets[fault_server.bucket].uploads.values()
@@ -261,6 +268,73 @@ async def test_a_part_that_the_service_has_otherwise_is_sent_again(
         upload.parts[1] = changed
     await go_on(fault_server, open_at, path, tmp_path)
     assert sorted(parts_sent(fault_server), key=str) == [1, 3, 4]
+
+
+LOST_REPLIES: dict[str, tuple[Callable[[StoredPart], StoredPart], int]] = {
+    "checksum": (lambda part: dataclasses.replace(part, etag="0" * 32), 2),
+    "MD5": (lambda part: dataclasses.replace(part, checksums={}), 2),
+    "neither": (lambda part: dataclasses.replace(part, etag="0" * 32, checksums={}), 0),
+    "other bytes": (lambda part: StoredPart.of(bytes(len(part.data)), {}), 0),
+    "other bytes, with a checksum": (
+        lambda part: StoredPart.of(bytes(len(part.data)), {CRC_HEADER: encode_crc64nvme(crc64nvme(bytes(5)))}),
+        0,
+    ),
+}
+
+
+@on_plane("wire")
+@pytest.mark.parametrize("how", LOST_REPLIES)
+async def test_a_part_whose_reply_was_lost_is_not_sent_again(
+    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, tmp_path: Path, how: str
+) -> None:
+    """What the service has, and the journal has not, counts too, if the service says enough to compare the bytes."""
+    change, kept = LOST_REPLIES[how]
+    path = make_file(FOUR_PARTS)
+    await break_off(fault_server, open_at, path)
+    [journal] = journals(tmp_path)
+    header, *_ = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(header)
+    [upload] = fault_server.s3.storage.buckets[fault_server.bucket].uploads.values()
+    upload.parts = {number: change(part) for number, part in upload.parts.items()}
+    fault_server.clear_faults()
+    async with open_at(fault_server) as store:
+        info = await store.upload(path, "k", resume=True)
+    assert await fault_server.get("k") == path.read_bytes()
+    assert sorted(parts_sent(fault_server), key=str) == [1, 2, 3, 4][kept:]
+    assert info.bytes_resumed == PART * kept
+
+
+@on_plane("wire")
+async def test_a_part_whose_reply_was_lost_is_in_the_journal_then(
+    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, tmp_path: Path
+) -> None:
+    """What was found to be there is known from then on, though this run fails, too."""
+    path = make_file(FOUR_PARTS)
+    await break_off(fault_server, open_at, path)
+    [journal] = journals(tmp_path)
+    header, *lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(header)
+    fault_server.clear_faults()
+    await break_off(fault_server, open_at, path, sent=0)
+    assert len(journal.read_bytes().splitlines()) == 1 + len(lines)
+
+
+@on_plane("wire")
+async def test_what_can_not_be_aborted_is_gone_on_with(
+    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A multipart upload without parts is aborted; while the service doesn't do that, it isn't forgotten."""
+    path = make_file(FOUR_PARTS)
+    fault_server.fail("AbortMultipartUpload", access_denied(), times=None)
+    fault_server.fail("UploadPart", access_denied(), times=None)
+    async with open_at(fault_server) as store:
+        with pytest.raises(errors.AccessDeniedError) as caught:
+            await store.upload(path, "k", resume=True)
+    assert any("no part, but the multipart upload is kept" in note for note in caught.value.__notes__)
+    assert "could not be aborted (" in caplog.text
+    fault_server.clear_faults()
+    await go_on(fault_server, open_at, path, tmp_path)
+    assert len(fault_server.seen("CreateMultipartUpload")) == 1
 
 
 @on_plane("wire")
@@ -347,6 +421,8 @@ async def test_a_torn_journal_counts_as_far_as_it_goes(
     await break_off(fault_server, open_at, path, sent=3)
     [journal] = journals(tmp_path)
     os.truncate(journal, journal.stat().st_size - 5)
+    [upload] = fault_server.s3.storage.buckets[fault_server.bucket].uploads.values()
+    del upload.parts[3]
     await break_off(fault_server, open_at, path, sent=1)  # part 3, and then not part 4
     assert len(journal.read_bytes().splitlines()) == 4
     await go_on(fault_server, open_at, path, tmp_path)
