@@ -61,10 +61,6 @@ class Directory:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         return Directory(path, os.open(name, flags, dir_fd=self.fd))
 
-    def duplicate(self) -> Directory:
-        """The same directory once more, to be closed apart."""
-        return Directory(self.path, None if self.fd is None else os.dup(self.fd))
-
     def at(self, name: str) -> str:
         """What to give to a function of `os` beside ``dir_fd=directory.fd``."""
         return name if self.fd is not None else os.path.join(self.path, name)

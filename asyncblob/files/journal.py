@@ -36,7 +36,7 @@ from asyncblob.files.positional import read_at, write_at
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["JOURNAL_MAX_BYTES", "Journal", "open_own", "probe"]
+__all__ = ["JOURNAL_MAX_BYTES", "Journal", "integer", "open_own", "probe"]
 
 _log = logging.getLogger(__name__)
 
@@ -243,6 +243,11 @@ def probe(directory: Directory, name: str) -> tuple[list[Line], bool] | None:
         return lines, state is LockState.BUSY
     finally:
         os.close(fd)
+
+
+def integer(value: object) -> int | None:
+    """A value of a line, if it is an integer; JSON's true and false are none, though Python takes them for 1 and 0."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _lock_soon(fd: int, path: str) -> None:

@@ -11,21 +11,23 @@ from asyncblob.engine.cancellation import task_group
 from asyncblob.engine.hedging import hedged
 from asyncblob.engine.plan import AUTO_CONCURRENCY, MIB, Part, Plan, plan_download
 from asyncblob.engine.progress import PartMeter, ProgressMeter
-from asyncblob.engine.retry import Decision, RetryPolicy, Verdict
+from asyncblob.engine.retry import RetryPolicy
 from asyncblob.engine.scheduler import run_parts
-from asyncblob.errors import BlobChangedError, BlobError, IntegrityError, TransferError
+from asyncblob.errors import BlobChangedError, IntegrityError, TransferError
 from asyncblob.files.directory import naming
 from asyncblob.files.publish import PendingFile
 from asyncblob.s3 import crc
 from asyncblob.s3.context import StoreContext
-from asyncblob.s3.dataplane import DataPlane, ObjectHead, StoredChecksum
+from asyncblob.s3.dataplane import DataPlane, ObjectHead
 from asyncblob.s3.failures import ConnectionFailure, FileFailure, ObjectChanged, RequestFailure, ServiceFailure
 from asyncblob.s3.ledger import Kept, Ledger, verified
+from asyncblob.s3.object_changes import changed, range_changed
 from asyncblob.s3.open_reply import OpenReply
 from asyncblob.s3.racing import Racing
 from asyncblob.s3.requests import Tally
+from asyncblob.s3.stored_checksum import find_stored_checksum, verify
 
-__all__ = ["CHECKSUM_REFUSALS", "Download", "DownloadResult"]
+__all__ = ["Download", "DownloadResult"]
 
 _RESTARTS = 3
 """How often a download starts again because the object changed under it."""
@@ -34,13 +36,6 @@ _ONE_ATTEMPT = RetryPolicy(max_attempts=1)
 
 _INTEGRITY_ATTEMPTS = 2
 """How often the whole is fetched when its checksum is wrong: a byte may have flipped on the way."""
-
-CHECKSUM_REFUSALS = frozenset({400, 403, 405, 501})
-"""A request for a checksum that the service refuses so says nothing of the object: there is no checksum to be had."""
-
-_REFUSALS_BELIEVED = 3
-"""How often it must say so. The reply to a HEAD has no body: a 400 may as well be a RequestTimeout or an ExpiredToken,
-which pass, and whoever believed it would deliver unverified what can be verified."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +119,12 @@ class Download:
         while True:
             try:
                 return await self._fetch()
-            except ObjectChanged as changed:
+            except ObjectChanged as change:
                 changes += 1
                 if changes > _RESTARTS:
                     raise BlobChangedError(
-                        f"the object changed {changes} times meanwhile ({changed}); download it when it is at rest"
-                    ) from changed
+                        f"the object changed {changes} times meanwhile ({change}); download it when it is at rest"
+                    ) from change
             except IntegrityError:
                 mismatches += 1
                 if mismatches == _INTEGRITY_ATTEMPTS:
@@ -147,7 +142,7 @@ class Download:
             first: OpenReply | None = None
             if kept is None or number:
                 first = await self._requests.send(
-                    partial(self._open_first, share, kept, number), tally=self._tally, special=_changed
+                    partial(self._open_first, share, kept, number), tally=self._tally, special=changed
                 )
                 head = first.reply.head
             else:
@@ -190,7 +185,7 @@ class Download:
             size=plan.size,
             etag=head.etag,
             request_id=self._request_id,
-            checksum=self._compare(whole.value, expected[0]),
+            checksum=verify(whole.value, expected[0]) if self._verify else "",
             part_count=plan.part_count if plan.is_multipart else 0,
             concurrency=share.peak if plan.is_multipart else 0,
         )
@@ -264,7 +259,7 @@ class Download:
             except RequestFailure as failure:
                 # Not to be tried again; what it means to the caller is said in one place.
                 return await self._requests.send(
-                    _raiser(failure), tally=self._tally, special=_changed, path=self._dest_path
+                    _raiser(failure), tally=self._tally, special=changed, path=self._dest_path
                 )
             finally:
                 await first.aclose()
@@ -302,7 +297,7 @@ class Download:
                 )
 
             await self._requests.send(
-                fetch, tally=Tally(), special=_range_changed, policy=_ONE_ATTEMPT, path=self._dest_path
+                fetch, tally=Tally(), special=range_changed, policy=_ONE_ATTEMPT, path=self._dest_path
             )
 
         return Racing(
@@ -329,36 +324,12 @@ class Download:
                 with_crc=self._with_crc,
             )
 
-        return await self._requests.send(fetch, tally=self._tally, special=_range_changed, path=self._dest_path)
+        return await self._requests.send(fetch, tally=self._tally, special=range_changed, path=self._dest_path)
 
     async def _look_checksum_up(self, head: ObjectHead, found: list[int | None], must_answer: bool) -> None:
-        checksums = self._context.checksums
-        refusals = 0
-
-        async def look() -> StoredChecksum:
-            return await hedged(lambda: self._plane.find_checksum(self._key, etag=head.etag), passing=ConnectionFailure)
-
-        def special(failure: Exception) -> Verdict | None:
-            nonlocal refusals
-            if isinstance(failure, ServiceFailure) and failure.status == 404:
-                raise ObjectChanged("the object was deleted") from failure
-            if isinstance(failure, ServiceFailure) and failure.status in CHECKSUM_REFUSALS:
-                refusals += 1
-                enough = checksums.untold or refusals == _REFUSALS_BELIEVED
-                return Verdict(Decision.FAIL if enough else Decision.RETRY, _NoChecksum())
-            return _changed(failure)
-
-        try:
-            stored = await self._requests.control(look, tally=self._tally, special=special)
-        except _NoChecksum as refusal:
-            if must_answer:
-                raise ObjectChanged("the service doesn't say whether it is the same") from refusal.__cause__
-            checksums.untold = True
-            return
-        checksums.untold = False
-        if stored.etag != head.etag:
-            raise ObjectChanged("the service answered with another ETag than asked for")
-        found[0] = stored.crc
+        found[0] = await find_stored_checksum(
+            self._context, self._plane, self._key, head.etag, self._tally, must_answer=must_answer
+        )
 
     async def _prepare_file(self, etag: str, plan: Plan) -> int:
         """Make the temporary file, or take that of an earlier attempt, with room for the object."""
@@ -387,36 +358,6 @@ class Download:
             if made:  # cancelled or not, what the thread has made is ours to discard
                 self._pending = made[0]
         return made[0].fd
-
-    def _compare(self, whole: int, expected: int | None) -> str:
-        if not self._verify or expected is None:
-            return ""
-        if whole != expected:
-            raise IntegrityError(
-                f"what arrived has the CRC64NVME {crc.encode(whole)}, what is stored {crc.encode(expected)}; "
-                "if trying again gives the same, upload the blob again"
-            )
-        return crc.text(whole)
-
-
-class _NoChecksum(BlobError):
-    """The service doesn't tell a checksum. Never reaches a caller."""
-
-
-def _changed(failure: Exception) -> Verdict | None:
-    """A 412 is another object; an `ObjectChanged` goes to where the download starts again."""
-    if isinstance(failure, ObjectChanged):
-        raise failure
-    if isinstance(failure, ServiceFailure) and failure.status == 412:
-        raise ObjectChanged(str(failure)) from failure
-    return None
-
-
-def _range_changed(failure: Exception) -> Verdict | None:
-    """As `_changed`; of a range that was planned, a 416 says that the object has become shorter."""
-    if isinstance(failure, ServiceFailure) and failure.status == 416:
-        raise ObjectChanged(str(failure)) from failure
-    return _changed(failure)
 
 
 def _raiser(error: Exception) -> Callable[[], Awaitable[int | None]]:

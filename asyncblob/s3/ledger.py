@@ -27,7 +27,7 @@ from asyncblob.errors import BlobChangedError, BlobNotFoundError, BucketNotFound
 from asyncblob.files import operations
 from asyncblob.files.destination import Destination
 from asyncblob.files.directory import naming
-from asyncblob.files.journal import Journal, Line, open_own
+from asyncblob.files.journal import Journal, Line, integer, open_own
 from asyncblob.files.publish import PendingFile
 from asyncblob.files.sweep import JOURNAL_SUFFIX, PARTIAL_SUFFIX, RESUMABLE_ORPHAN_AGE_SECONDS, sweep
 from asyncblob.keys import INTERNAL_PREFIX
@@ -319,7 +319,7 @@ def _kept(header: Line | None, target: list[str]) -> Kept | None:
     object_ = header.get("object")
     if not isinstance(object_, dict):
         return None
-    etag, size, part_size = object_.get("etag"), _integer(object_.get("size")), _integer(object_.get("part_size"))
+    etag, size, part_size = object_.get("etag"), integer(object_.get("size")), integer(object_.get("part_size"))
     if not isinstance(etag, str) or not _ETAG.fullmatch(etag) or size is None or part_size is None:
         return None
     if not MIN_PART_BYTES <= part_size <= MAX_PART_BYTES or not part_size < size <= MAX_OBJECT_BYTES:
@@ -329,11 +329,7 @@ def _kept(header: Line | None, target: list[str]) -> Kept | None:
 
 def _parts(lines: list[Line]) -> Iterator[tuple[int, int]]:
     for line in lines:
-        number, checksum = _integer(line.get("part")), line.get("crc")
+        number, checksum = integer(line.get("part")), line.get("crc")
         value = crc.decode(checksum) if isinstance(checksum, str) else None
         if number is not None and number > 0 and value is not None:
             yield number, value
-
-
-def _integer(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None

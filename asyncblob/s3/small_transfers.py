@@ -9,10 +9,11 @@ from asyncblob.engine.plan import MIB, plan_download
 from asyncblob.engine.retry import Verdict
 from asyncblob.s3 import crc
 from asyncblob.s3.context import StoreContext
-from asyncblob.s3.download import CHECKSUM_REFUSALS, DownloadResult
+from asyncblob.s3.download import DownloadResult
 from asyncblob.s3.failures import ServiceFailure
 from asyncblob.s3.requests import Tally
 from asyncblob.s3.small import SMALL_FILE_BYTES, NotSimple, SmallObjects, SmallUpload
+from asyncblob.s3.stored_checksum import CHECKSUM_REFUSALS
 from asyncblob.s3.upload import UploadResult
 
 __all__ = ["SmallTransfers"]

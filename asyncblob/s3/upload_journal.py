@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, fields
 from asyncblob.engine.plan import MAX_PART_BYTES, MAX_PARTS, MIN_PART_BYTES, Plan
 from asyncblob.files import operations
 from asyncblob.files.directory import Directory
-from asyncblob.files.journal import Journal, Line, probe
+from asyncblob.files.journal import Journal, Line, integer, probe
 from asyncblob.files.source import Source
 from asyncblob.files.state import state_directory
 from asyncblob.files.sweep import JOURNAL_SUFFIX
@@ -257,7 +257,7 @@ def _begun(header: Line | None, target: Target) -> Begun | None:
     upload_id, with_crc = upload.get("upload_id"), upload.get("with_crc")
     if not isinstance(upload_id, str) or not 0 < len(upload_id) <= _TEXT_MAX_LENGTH or not isinstance(with_crc, bool):
         return None
-    size, mtime_ns, part_size = (_integer(upload.get(name)) for name in ("size", "mtime_ns", "part_size"))
+    size, mtime_ns, part_size = (integer(upload.get(name)) for name in ("size", "mtime_ns", "part_size"))
     if size is None or mtime_ns is None or part_size is None:
         return None
     if not MIN_PART_BYTES <= part_size <= MAX_PART_BYTES or not part_size < size <= part_size * MAX_PARTS:
@@ -268,7 +268,7 @@ def _begun(header: Line | None, target: Target) -> Begun | None:
 def _parts(lines: list[Line]) -> Iterator[tuple[int, SendReply]]:
     """The parts that the lines tell of; of what was sent again, the last line comes last."""
     for line in lines:
-        number, etag, checksum = _integer(line.get("part")), line.get("etag"), line.get("crc")
+        number, etag, checksum = integer(line.get("part")), line.get("etag"), line.get("crc")
         if number is None or not 1 <= number <= MAX_PARTS:
             continue
         if not isinstance(etag, str) or len(etag) > _TEXT_MAX_LENGTH or not isinstance(checksum, str):
@@ -276,10 +276,6 @@ def _parts(lines: list[Line]) -> Iterator[tuple[int, SendReply]]:
         value = crc.decode(checksum)
         if value is not None:
             yield number, SendReply(etag, "", value, value if line.get("echoed") is True else None)
-
-
-def _integer(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _length(begun: Begun, number: int) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 import anyio
 import pytest
 
-__all__ = ["INTERRUPTIONS", "Interruption", "steps"]
+__all__ = ["INTERRUPTIONS", "Interruption", "fail_when_cancelled", "outcomes", "steps"]
 
 Body = Callable[[], Awaitable[object]]
 Then = Callable[[], Awaitable[None]]
@@ -22,6 +22,33 @@ async def steps(count: int = 10) -> None:
     """Let the event loop go round a few times: enough for whatever is ready to happen."""
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+async def fail_when_cancelled(begun: asyncio.Event) -> None:
+    """Wait until it is cancelled, and fail then."""
+    begun.set()
+    try:
+        await asyncio.Event().wait()
+    finally:
+        raise ArithmeticError
+
+
+async def outcomes(interrupt: Interruption, body: Body, begun: asyncio.Event) -> list[type[BaseException]]:
+    """Interrupt a body; the types of what it raised."""
+    raised: list[type[BaseException]] = []
+
+    async def recording() -> None:
+        try:
+            await body()
+        except BaseException as error:
+            raised.append(type(error))
+            raise
+
+    async def then() -> None:
+        """No more to do."""
+
+    await interrupt(recording, begun, then)
+    return raised
 
 
 async def by_task_cancel(body: Body, begun: asyncio.Event, then: Then) -> None:

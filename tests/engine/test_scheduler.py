@@ -11,7 +11,7 @@ import pytest
 
 from asyncblob.engine.budget import Budget, Share
 from asyncblob.engine.scheduler import run_parts
-from tests.engine.interruptions import INTERRUPTIONS, Interruption, steps
+from tests.engine.interruptions import INTERRUPTIONS, Interruption, fail_when_cancelled, outcomes, steps
 
 every_interruption = pytest.mark.parametrize("interrupt", INTERRUPTIONS)
 
@@ -224,27 +224,11 @@ async def test_a_cancellation_wins_over_a_failing_part(interrupt: Interruption) 
     """A part that fails because it was cancelled doesn't hide the cancellation."""
     _, budget, share = make(0)
     begun = asyncio.Event()
-    raised: list[BaseException] = []
-
-    async def work(number: int) -> None:
-        begun.set()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            raise ArithmeticError
 
     async def body() -> None:
-        try:
-            await run_parts([1, 2], work, share=share, memory_bytes=one)
-        except BaseException as error:
-            raised.append(error)
-            raise
+        await run_parts([1, 2], lambda _: fail_when_cancelled(begun), share=share, memory_bytes=one)
 
-    async def then() -> None:
-        pass
-
-    await interrupt(body, begun, then)
-    assert [type(error) for error in raised] == [asyncio.CancelledError]
+    assert await outcomes(interrupt, body, begun) == [asyncio.CancelledError]
     check_all_back(budget, share)
 
 

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from asyncblob.engine.cancellation import task_group
-from tests.engine.interruptions import INTERRUPTIONS, Interruption, steps
+from tests.engine.interruptions import INTERRUPTIONS, Interruption, fail_when_cancelled, outcomes, steps
 
 every_interruption = pytest.mark.parametrize("interrupt", INTERRUPTIONS)
 
@@ -59,25 +59,12 @@ async def test_a_cancelled_task_group_waits_for_its_children(interrupt: Interrup
 async def test_a_cancellation_wins_over_errors_of_the_children(interrupt: Interruption) -> None:
     """A child that fails while it is cancelled doesn't hide that the caller was cancelled."""
     begun = asyncio.Event()
-    raised: list[BaseException] = []
-
-    async def fail_when_cancelled() -> None:
-        begun.set()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            raise ArithmeticError
 
     async def body() -> None:
-        try:
-            async with task_group() as group:
-                group.start_soon(fail_when_cancelled)
-        except BaseException as error:
-            raised.append(error)
-            raise
+        async with task_group() as group:
+            group.start_soon(fail_when_cancelled, begun)
 
-    await interrupt(body, begun, nothing)
-    assert [type(error) for error in raised] == [asyncio.CancelledError]
+    assert await outcomes(interrupt, body, begun) == [asyncio.CancelledError]
 
 
 async def test_the_first_error_is_raised_as_itself_when_the_siblings_have_ended() -> None:
