@@ -67,6 +67,8 @@ class PeerConnection:
 
     def wait_end(self) -> str:
         """Read until the client has closed the connection: ``"closed"``, or ``"reset"`` if it was not gently."""
+        self.received += self._buffer  # what came along with what was asked for
+        self._buffer = b""
         try:
             while data := self.sock.recv(256 * 1024):
                 self.received += data
