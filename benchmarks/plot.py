@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 
 from benchmarks.metrics import METRICS
@@ -16,6 +17,7 @@ _COLUMNS = 2
 _WIDTH_INCHES = 9.0
 _BAR_INCHES = 0.24
 _FRAME_INCHES = 0.85
+_LINE_LENGTH = 90
 _OURS, _VARIANT, _OTHER = "#0f766e", "#5eaaa2", "#a9b4c4"
 
 
@@ -50,7 +52,7 @@ def draw(results: Sequence[Results], path: str, *, ratios: bool = False) -> None
                 else:
                     axes.set_visible(False)
         sizes = list(dict.fromkeys(run.run.get("size", "") for run in results))
-        figure.suptitle("; ".join((*sizes, *servers)), fontsize=8, color="#475569")
+        figure.suptitle(textwrap.fill("; ".join((*sizes, *servers)), _LINE_LENGTH), fontsize=8, color="#475569")
         figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
 
 
@@ -84,7 +86,9 @@ def _panel(axes: object, comparison: Comparison, name: str, title: str, *, ratio
         meaning = f"{metric.title}: asyncblob is so many times better"
     else:
         meaning = f"{metric.title}, {'more' if metric.more_is_better else 'less'} is better"
-    axes.set_title(f"{title if named else ''}\n{meaning}", fontsize=9, loc="left")
+    # Both of a row have as many lines, so that their bars are at one height.
+    lines = textwrap.wrap(title, _LINE_LENGTH)
+    axes.set_title("\n".join((*(lines if named else [""] * len(lines)), meaning)), fontsize=9, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
 
 

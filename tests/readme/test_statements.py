@@ -31,7 +31,7 @@ def test_there_are_two_set_up_commands() -> None:
         shlex.split(text)
     for step in ("pip install", "'.[cli]'", "asyncblob upload", "asyncblob stat", "asyncblob download", "cmp "):
         assert step in demo
-    for step in ("pip install", "-e '.[test]'", "-m pytest -n 2"):
+    for step in ("pip install", "-e '.[test]'", "-m pytest -n 3"):
         assert step in tests
 
 
