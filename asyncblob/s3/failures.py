@@ -84,7 +84,9 @@ class ServiceFailure(RequestFailure):
         return named if _REGION.fullmatch(named) else ""
 
     def __str__(self) -> str:
-        text = f"the service answered {self.status} {self.code}"
+        text = f"the service answered {self.status}"
+        if self.code != str(self.status):
+            text += f" {self.code}"
         if self.said:
             text += f" ({self.said})"
         return text + (f", request {self.request_id}" if self.request_id else "")

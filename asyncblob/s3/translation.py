@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -110,7 +111,10 @@ def _connection_failure(error: Exception) -> RequestFailure:
     if isinstance(inner, aiohttp.ClientResponseError) and not isinstance(inner, aiohttp.ClientHttpProxyError):
         return BadReply("a reply that is not valid HTTP")
     name = type(inner or error).__name__
-    return ConnectionFailure(f"the connection failed ({name}){_HINTS.get(name, '')}")
+    number = getattr(getattr(inner, "os_error", None), "errno", None) or 0
+    # Those of looking a name up are below 0, and not the system's.
+    why = f": {os.strerror(number)}" if number > 0 else ""
+    return ConnectionFailure(f"the connection failed ({name}{why}){_HINTS.get(name, '')}")
 
 
 def _harmless_cause(error: Exception) -> BaseException | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ async def test_a_slow_transfer_that_progresses_is_never_ended(
 
 
 async def test_an_endpoint_that_nobody_listens_at_is_a_transfer_error(open_at: OpenStore, make_file: MakeFile) -> None:
-    """No connection at all is a `TransferError` after the attempts."""
+    """No connection at all is a `TransferError` after the attempts, which says why, on the control plane too."""
     import socket
 
     with socket.socket() as unused:
@@ -72,7 +73,10 @@ async def test_an_endpoint_that_nobody_listens_at_is_a_transfer_error(open_at: O
         async with open_at(endpoint, max_attempts=2) as store:
             with pytest.raises(errors.TransferError) as caught:
                 await store.upload(make_file(10), "k")
+            with pytest.raises(errors.TransferError, match="Connection refused"):
+                await store.stat("k")
     assert caught.value.attempts == 2
+    assert re.search("Connection ?[Rr]efused", str(caught.value))
 
 
 async def test_an_uplink_that_moves_in_jerks_is_not_silence(

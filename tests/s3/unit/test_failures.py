@@ -47,6 +47,11 @@ def test_an_access_keys_id_doesnt_get_through(key_id: str) -> None:
     assert key_id not in str(ServiceFailure(403, "AccessDenied", f"user {key_id} may not"))
 
 
+def test_a_status_is_said_once() -> None:
+    """After a HEAD there is no code, and the status stands for it."""
+    assert str(ServiceFailure(404, "404", "Not Found")) == "the service answered 404 (Not Found)"
+
+
 @pytest.mark.parametrize("code", ["SignatureDoesNotMatch", "InvalidAccessKeyId", "InvalidToken"])
 def test_what_may_quote_what_was_signed_is_not_repeated_at_all(code: str) -> None:
     """These messages hold the string to sign, or the key's id, in any form."""

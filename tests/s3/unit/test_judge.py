@@ -120,7 +120,7 @@ def test_a_signal_has_its_action(status: int, code: str, decision: Decision, err
     assert verdict.decision is decision
     assert type(verdict.error) is (error or type(None))
     said = verdict.reason if verdict.error is None else str(verdict.error)
-    assert f"{status} {code}" in said
+    assert (f"answered {status} (" if code == str(status) else f"answered {status} {code}") in said
     assert "R1" in said
     if error is BucketNotFoundError:
         assert BUCKET in said
