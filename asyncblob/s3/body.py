@@ -137,6 +137,11 @@ class FileBody(Payload):
             again = min(_QUEUE_LOOK_SECONDS, self._silence_timeout / 4, self._first_byte_timeout / 4)
             self._watching = asyncio.get_running_loop().call_later(again, self._watch_send_queue)
 
+    @property
+    def sent(self) -> bool:
+        """Whether the kernel has been given all of it: nothing of it is in the connection's way any more."""
+        return self.handed_over and (self._transport is None or not self._transport.get_write_buffer_size())
+
     def abort(self) -> None:
         """End the connection at once, after a failure or a cancellation.
 

@@ -4,7 +4,8 @@ aiohttp follows redirects by itself, to wherever they lead and with the session 
 those that S3 means (to a bucket's region) and signs anew. And its receive buffer of 64 KiB makes it stop and go at the
 speeds that a data plane is for.
 
-And with replies that whoever answers can't make too large, nor unreadable by a header that nobody asks for.
+And with replies that whoever answers can't make too large, nor unreadable by a header that nobody asks for, and with
+requests whose failure is never a task's that nobody waits for.
 """
 
 from __future__ import annotations
@@ -14,8 +15,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
+from weakref import WeakKeyDictionary
 
+import aiohttp
 from aiobotocore.httpsession import AIOHTTPSession
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.connector import Connection
 
 from asyncblob.s3.failures import BadReply
 from asyncblob.s3.reply_documents import MAX_DOCUMENT_BYTES, readable
@@ -48,18 +53,33 @@ def closing_on_failure() -> Iterator[None]:
 class HTTPSession(AIOHTTPSession):
     """What ``AioConfig(http_session_cls=…)`` is given."""
 
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self._requesters: WeakKeyDictionary[aiohttp.ClientSession, _Requester] = WeakKeyDictionary()
+
     async def _get_session(self, proxy_url: str | None) -> Any:
         session = await super()._get_session(proxy_url)  # type: ignore[misc]  # not in its stubs
-        return _Requester(session)
+        requester = self._requesters.get(session)
+        if requester is None:
+            requester = self._requesters[session] = _Requester(session)
+        return requester
 
 
 class _Requester:
-    """The one method of an aiohttp session that aiobotocore uses."""
+    """The one method of an aiohttp session that aiobotocore uses, on that session's connections."""
 
     __slots__ = ("_session",)
 
-    def __init__(self, session: Any) -> None:
-        self._session = session
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        # aiobotocore makes its session with aiohttp's own class of requests. It closes the connections too.
+        self._session = aiohttp.ClientSession(
+            connector=session.connector,
+            connector_owner=False,
+            timeout=session.timeout,
+            skip_auto_headers=session.skip_auto_headers,
+            auto_decompress=session.auto_decompress,
+            request_class=_Request,
+        )
 
     async def request(self, method: str, **arguments: Any) -> Any:
         response = await self._session.request(
@@ -67,6 +87,25 @@ class _Requester:
         )
         _opened.get([]).append(response)
         return _Reply(response)
+
+
+class _Request(aiohttp.ClientRequest):
+    """A request, what can't be written of which fails whoever waits for the reply."""
+
+    async def write_bytes(
+        self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None
+    ) -> None:
+        """Write the body, in a task that nobody waits for.
+
+        aiohttp hands to the reader what fails while the body is written, but raises what fails before or behind it.
+        """
+        protocol = conn.protocol
+        try:
+            await super().write_bytes(writer, conn, content_length)
+        except OSError as error:
+            if protocol is not None:
+                failure = aiohttp.ClientOSError(error.errno, "the connection ended while the request was written")
+                protocol.set_exception(failure, error)
 
 
 class _Reply:

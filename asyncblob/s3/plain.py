@@ -20,7 +20,7 @@ from asyncblob.s3 import crc
 from asyncblob.s3.connection import Connection
 from asyncblob.s3.dataplane import FileSlice, ObjectHead, ObjectReply, SendReply, StoredChecksum
 from asyncblob.s3.deadline import Deadline
-from asyncblob.s3.failures import BadReply, ConnectionFailure, RequestFailure
+from asyncblob.s3.failures import BadReply, ConnectionFailure, RequestFailure, ServiceFailure
 from asyncblob.s3.file_work import HOP_BYTES, digest_slice, file_work, write_hop
 from asyncblob.s3.options import Options
 from asyncblob.s3.ranges import object_head
@@ -109,7 +109,9 @@ class PlainDataPlane:
                     crc64nvme=response.get("ChecksumCRC64NVME", ""),
                 )
             except BaseException as error:
-                body.abort()
+                # After a reply that was read whole, the connection may be another request's by now.
+                if not (isinstance(error, ServiceFailure) and body.sent):
+                    body.abort()
                 # A file that can't be read is the cause of all that the HTTP library makes of it.
                 if body.error is not None and isinstance(error, RequestFailure):
                     raise body.error from None

@@ -65,6 +65,24 @@ async def test_passing_errors_of_downloads_are_retried(
     assert info.retries == 2
 
 
+@pytest.mark.parametrize("operation", ["PutObject", "UploadPart"])
+async def test_an_error_that_was_read_to_its_end_ends_no_connection(
+    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, operation: str
+) -> None:
+    """What is sent again goes over the same connection; one that is ended may by then be another request's."""
+    path = make_file(1000 if operation == "PutObject" else THREE_PARTS)
+    connections: list[int] = []
+    for times in (0, 2):
+        before = fault_server.accepted_connections
+        if times:
+            fault_server.fail(operation, slow_down(), times=times)
+        async with open_at(fault_server, concurrency=1) as store:
+            info = await store.upload(path, "k")
+        assert info.retries == times
+        connections.append(fault_server.accepted_connections - before)
+    assert connections[1] == connections[0]
+
+
 async def test_slow_down_means_fewer_requests_at_once(
     fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile
 ) -> None:
