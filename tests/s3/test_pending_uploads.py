@@ -11,7 +11,7 @@ import pytest
 from asyncblob import errors
 from asyncblob.blob import PendingUpload
 from tests.s3.conftest import PART, MakeFile, OpenStore, on_plane
-from tests.s3.resuming import FOUR_PARTS, journals, state
+from tests.s3.resume.resuming import FOUR_PARTS, journals, state
 from tests.support.fault_server import FaultServer, Stall, access_denied
 from tests.support.weed import Weed
 

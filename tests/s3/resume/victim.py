@@ -26,7 +26,7 @@ def start_victim(direction: str, url: str, source: str, target: str, *, kill_at:
         target: Where to.
         kill_at: When it begins with its request for so many parts it kills itself; 0: it doesn't.
     """
-    arguments = [sys.executable, "-m", "tests.s3.victim", direction, url, source, target, str(kill_at)]
+    arguments = [sys.executable, "-m", "tests.s3.resume.victim", direction, url, source, target, str(kill_at)]
     return subprocess.Popen(arguments, env=dict(os.environ))
 
 

@@ -18,7 +18,7 @@ from asyncblob import errors
 from asyncblob.files.sweep import ORPHAN_AGE_SECONDS
 from asyncblob.s3 import crc
 from tests.s3.conftest import PART, MakeFile, OpenStore, on_plane
-from tests.s3.resuming import (
+from tests.s3.resume.resuming import (
     FOUR_PARTS,
     ONE_BY_ONE,
     interrupt,

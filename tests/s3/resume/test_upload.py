@@ -14,7 +14,7 @@ import pytest
 
 from asyncblob import errors
 from tests.s3.conftest import PART, MakeFile, OpenStore, on_plane
-from tests.s3.resuming import (
+from tests.s3.resume.resuming import (
     FOUR_PARTS,
     ONE_BY_ONE,
     interrupt,

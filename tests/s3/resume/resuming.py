@@ -11,7 +11,7 @@ import pytest
 
 from asyncblob import S3Blob, TransferInfo, errors
 from tests.s3.conftest import PART
-from tests.s3.victim import start_victim
+from tests.s3.resume.victim import start_victim
 from tests.support.fault_server import FaultServer, Stall
 from tests.support.weed import Weed
 

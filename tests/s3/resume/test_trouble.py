@@ -15,7 +15,7 @@ import pytest
 from asyncblob import S3Blob, errors
 from asyncblob.s3.upload_journal import Target, UploadJournal
 from tests.s3.conftest import PART, MakeFile, OpenStore, on_plane
-from tests.s3.resuming import journals
+from tests.s3.resume.resuming import journals
 from tests.support.fault_server import ChangedETag, FaultServer, access_denied, invalid_range
 
 THREE_PARTS = 2 * PART + 1
