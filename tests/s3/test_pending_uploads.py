@@ -11,7 +11,8 @@ import pytest
 from asyncblob import errors
 from asyncblob.blob import PendingUpload
 from tests.s3.conftest import PART, MakeFile, OpenStore, on_plane
-from tests.s3.resume.resuming import FOUR_PARTS, journals, state
+from tests.s3.resume.breaking import FOUR_PARTS
+from tests.s3.resume.broken_upload import journals, state
 from tests.support.fault_server import FaultServer, Stall, access_denied
 from tests.support.weed import Weed
 
