@@ -7,9 +7,9 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ import pytest
 
 from asyncblob import ProgressCallback, S3Blob, TransferInfo, errors
 from tests.s3.conftest import PART, OpenStore
-from tests.s3.resume.breaking import ALL_PARTS, ONE_BY_ONE
-from tests.support.fault_server import FaultServer, Request, access_denied
+from tests.s3.resume.breaking import ONE_BY_ONE
+from tests.support.fault_server import FaultServer, Request, Status
+from tests.support.fault_server.exchange import Exchange
 from tests.support.invariants import no_leaks
 
 __all__ = ["BrokenDownload", "parts_of"]
@@ -28,6 +29,17 @@ def parts_of(requests: list[Request]) -> list[int]:
     """The numbers of the parts that were asked for, sorted."""
     ranges = [re.fullmatch(r"bytes=(\d+)-\d+", each.headers.get("range", "")) for each in requests]
     return sorted(int(each[1]) // PART + 1 for each in ranges if each is not None)
+
+
+@dataclass(eq=False)
+class DeniedLater(Status):
+    """403 AccessDenied, after something has happened."""
+
+    when: Callable[[], Awaitable[object]] = field(kw_only=True)
+
+    async def on_head(self, exchange: Exchange) -> None:
+        await self.when()
+        await super().on_head(exchange)
 
 
 @dataclass
@@ -55,14 +67,18 @@ class BrokenDownload:
         return await store.download(self.key, self.destination, resume=True, progress=progress)
 
     async def break_off(self, *, fetched: int = 2, **options: object) -> errors.AccessDeniedError:
-        """Let it fail after it has fetched so many parts, one by one; the server forgets faults and requests."""
-        self.server.fail("GetObject", access_denied(), skip=fetched, times=None)
+        """Let it fail after it has fetched so many parts, one by one; the server forgets faults and requests.
+
+        The first part's line may be written when the next parts are there already, so the server waits for the lines.
+        """
+        denied = DeniedLater(403, "AccessDenied", when=lambda: self.wait_until_kept(fetched))
+        self.server.fail("GetObject", denied, skip=fetched, times=None)
         async with self.open(**(ONE_BY_ONE | options)) as store:
             with pytest.raises(errors.AccessDeniedError) as caught:
                 await self.run(store)
         self.server.forget()
         assert self.destination.read_bytes() == b"old"
-        assert fetched in self.kept()
+        assert self.kept() == list(range(1, fetched + 1))
         return caught.value
 
     async def go_on(self, **options: object) -> TransferInfo:
@@ -88,11 +104,6 @@ class BrokenDownload:
     def kept(self) -> list[int]:
         """The numbers of the parts that the journal tells of, sorted."""
         return sorted(json.loads(line)["part"] for line in self.beside(".journal").read_bytes().splitlines()[1:])
-
-    def missing(self) -> list[int]:
-        """The numbers of those of four parts that the journal doesn't tell of."""
-        kept = self.kept()
-        return [number for number in ALL_PARTS if number not in kept]
 
     async def wait_until_kept(self, count: int) -> None:
         """Wait until a journal tells of so many parts."""
