@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,7 +12,7 @@ from asyncblob import errors
 from asyncblob.s3 import Options, S3Blob
 from tests.s3.conftest import THREE_PARTS, MakeFile, OpenStore
 from tests.support.endpoint import S3Endpoint
-from tests.support.fault_server import FaultServer, Status, expired_token
+from tests.support.fault_server import FaultServer, Request, Status, expired_token
 
 
 def _options(server: S3Endpoint, **others: Any) -> Options:
@@ -24,18 +25,28 @@ _DENIED = {"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPStatusCo
 # 400 ExpiredToken
 
 
-async def test_expired_credentials_are_renewed_in_the_middle(
-    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """ExpiredToken looks the credentials up again, and sends that part again with the new ones."""
+@pytest.fixture
+async def outdated(
+    fault_server: FaultServer, open_at: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[S3Blob]:
+    """A store whose credentials have got a new session token since it was opened."""
     monkeypatch.setenv("AWS_SESSION_TOKEN", "old-token")
     async with open_at(fault_server) as store:
         monkeypatch.setenv("AWS_SESSION_TOKEN", "new-token")
-        fault_server.fail(
-            "*", expired_token(), times=None, when=lambda each: each.headers["x-amz-security-token"] == "old-token"
-        )
-        path = make_file(THREE_PARTS)
-        info = await store.upload(path, "k")
+        yield store
+
+
+def has_old_token(request: Request) -> bool:
+    return request.headers["x-amz-security-token"] == "old-token"
+
+
+async def test_expired_credentials_are_renewed_in_the_middle(
+    fault_server: FaultServer, outdated: S3Blob, make_file: MakeFile
+) -> None:
+    """ExpiredToken looks the credentials up again, and sends that part again with the new ones."""
+    fault_server.fail("*", expired_token(), times=None, when=has_old_token)
+    path = make_file(THREE_PARTS)
+    info = await outdated.upload(path, "k")
     assert await fault_server.get("k") == path.read_bytes()
     assert info.retries >= 1
 
@@ -53,31 +64,21 @@ async def test_credentials_that_stay_expired_are_an_error(
 
 @pytest.mark.parametrize("call", ["stat", "exists"])
 async def test_expired_credentials_are_renewed_for_a_head_too(
-    fault_server: FaultServer, open_at: OpenStore, monkeypatch: pytest.MonkeyPatch, call: str
+    fault_server: FaultServer, outdated: S3Blob, call: str
 ) -> None:
     """A HEAD has no body to say ExpiredToken in: its bare 400 may mean that."""
     await fault_server.put("k", b"data")
-    monkeypatch.setenv("AWS_SESSION_TOKEN", "old-token")
-    async with open_at(fault_server) as store:
-        monkeypatch.setenv("AWS_SESSION_TOKEN", "new-token")
-        fault_server.fail(
-            "*", Status(400), times=None, when=lambda each: each.headers["x-amz-security-token"] == "old-token"
-        )
-        assert await getattr(store, call)("k")
+    fault_server.fail("*", Status(400), times=None, when=has_old_token)
+    assert await getattr(outdated, call)("k")
 
 
 async def test_expired_credentials_do_not_cost_the_check_of_a_download(
-    fault_server: FaultServer, open_at: OpenStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    fault_server: FaultServer, outdated: S3Blob, tmp_path: Path
 ) -> None:
     """Credentials that expire between the GET and the HEAD for the checksum are renewed for it."""
     await fault_server.put("k", b"data")
-    monkeypatch.setenv("AWS_SESSION_TOKEN", "old-token")
-    async with open_at(fault_server) as store:
-        monkeypatch.setenv("AWS_SESSION_TOKEN", "new-token")
-        fault_server.fail(
-            "HeadObject", Status(400), times=None, when=lambda each: each.headers["x-amz-security-token"] == "old-token"
-        )
-        info = await store.download("k", tmp_path / "out")
+    fault_server.fail("HeadObject", Status(400), times=None, when=has_old_token)
+    info = await outdated.download("k", tmp_path / "out")
     assert info.checksum
 
 
