@@ -46,14 +46,19 @@ def test_signal_during_a_transfer(scene: Path, source: Path, signum: signal.Sign
     assert [path.name for path in scene.iterdir()] == ["closed"]
 
 
+def send_during_transfer_and_cleanup(program: Program, first: signal.Signals, second: signal.Signals) -> None:
+    """Send a signal while a transfer runs, and another one while that is cleaned up, which is answered."""
+    program.wait_for("transferring")
+    program.process.send_signal(first)
+    program.wait_for("cleaning")
+    program.process.send_signal(second)
+    assert program.stderr_line().startswith("asyncblob: still cleaning up; ")
+
+
 def test_second_signal_during_cleanup(scene: Path, source: Path) -> None:
     """A second signal is answered and does not break the cleanup off; the first one makes the exit code."""
     with Program("slow-cleanup", scene, "upload", str(source), "key") as program:
-        program.wait_for("transferring")
-        program.process.send_signal(signal.SIGINT)
-        program.wait_for("cleaning")
-        program.process.send_signal(signal.SIGTERM)
-        assert program.stderr_line().startswith("asyncblob: still cleaning up; ")
+        send_during_transfer_and_cleanup(program, signal.SIGINT, signal.SIGTERM)
         assert (scene / "temporary").exists()
         program.release()
         assert program.finish() == (130, "", "asyncblob: upload interrupted by SIGINT; cleaned up\n")
@@ -63,11 +68,7 @@ def test_second_signal_during_cleanup(scene: Path, source: Path) -> None:
 def test_third_signal_ends_at_once(scene: Path, source: Path) -> None:
     """A third signal ends a cleanup that takes too long."""
     with Program("slow-cleanup", scene, "upload", str(source), "key") as program:
-        program.wait_for("transferring")
-        program.process.send_signal(signal.SIGTERM)
-        program.wait_for("cleaning")
-        program.process.send_signal(signal.SIGINT)
-        assert program.stderr_line().startswith("asyncblob: still cleaning up; ")
+        send_during_transfer_and_cleanup(program, signal.SIGTERM, signal.SIGINT)
         program.process.send_signal(signal.SIGINT)
         assert program.finish() == (143, "", "")
     assert [path.name for path in scene.iterdir()] == ["temporary"]
