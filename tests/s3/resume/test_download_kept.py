@@ -46,6 +46,24 @@ async def test_a_failure_keeps_what_was_fetched_and_says_so(
     assert download.parts_fetched() == [3, 4]
 
 
+async def test_progress_begins_where_it_was(fault_server: FaultServer, download: BrokenDownload) -> None:
+    """What is there already counts from the beginning, and never more than all."""
+    await download.break_off(fetched=3)
+    reports: list[Any] = []
+    stall = Stall("response", after=1000)
+    fault_server.fail("GetObject", stall)
+    async with download.open() as store:
+        task = asyncio.create_task(download.run(store, progress=reports.append))
+        await stall.wait_reached()
+        while not reports[-1].parts_done:
+            await asyncio.sleep(0.01)
+        assert reports[-1].parts_done == 3
+        assert reports[-1].bytes_done >= 3 * PART
+        stall.release()
+        await task
+    assert (reports[-1].bytes_done, reports[-1].parts_done) == (FOUR_PARTS, 4)
+
+
 @pytest.mark.parametrize("how", ["cancelled", "store closed"])
 async def test_a_cancellation_keeps_what_was_fetched_and_says_so(download: BrokenDownload, how: str) -> None:
     """`CancelledError` has the note; so has what the end of the store raises, in its message."""
@@ -85,21 +103,3 @@ async def test_one_part_needs_no_journal(fault_server: FaultServer, download: Br
         await fault_server.put("k", random_content(2, size))
         fault_server.requests.clear()
         await download.go_on()
-
-
-async def test_progress_begins_where_it_was(fault_server: FaultServer, download: BrokenDownload) -> None:
-    """What is there already counts from the beginning, and never more than all."""
-    await download.break_off(fetched=3)
-    reports: list[Any] = []
-    stall = Stall("response", after=1000)
-    fault_server.fail("GetObject", stall)
-    async with download.open() as store:
-        task = asyncio.create_task(download.run(store, progress=reports.append))
-        await stall.wait_reached()
-        while not reports[-1].parts_done:
-            await asyncio.sleep(0.01)
-        assert reports[-1].parts_done == 3
-        assert reports[-1].bytes_done >= 3 * PART
-        stall.release()
-        await task
-    assert (reports[-1].bytes_done, reports[-1].parts_done) == (FOUR_PARTS, 4)
