@@ -27,6 +27,20 @@ async def test_a_file_that_changed_is_sent_anew(fault_server: FaultServer, uploa
     assert len(fault_server.seen("AbortMultipartUpload")) == 1
 
 
+@pytest.mark.parametrize("size", [FOUR_PARTS + 1, FOUR_PARTS - 1], ids=["grown", "shrunken"])
+async def test_a_file_of_another_size_but_the_same_time_is_sent_anew(
+    fault_server: FaultServer, upload: BrokenUpload, size: int
+) -> None:
+    """The size alone tells: of a file that a tool has cut or filled up, and whose time it has put back, too."""
+    await upload.break_off()
+    status = upload.path.stat()
+    os.truncate(upload.path, size)
+    os.utime(upload.path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    await upload.go_on()
+    assert upload.parts_sent() == [1, 2, 3, 4]
+    assert len(fault_server.seen("AbortMultipartUpload")) == 1
+
+
 async def test_a_part_whose_bytes_are_others_is_sent_again(upload: BrokenUpload) -> None:
     """A file of the same size and time, but with another byte: the part that holds it is sent again."""
     await upload.break_off()
