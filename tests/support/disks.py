@@ -1,4 +1,4 @@
-"""Places where files can't be written: a full file system, another one, a limit of the process."""
+"""Places where files can't be written: a full or a read-only file system, another one, a limit of the process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["elsewhere", "limited_file_size", "small_disk"]
+__all__ = ["elsewhere", "limited_file_size", "read_only", "small_disk"]
 
 
 @contextmanager
@@ -55,3 +55,13 @@ def elsewhere(directory: Path) -> Iterator[Path]:
         pytest.skip("there is no other file system")
     with tempfile.TemporaryDirectory(prefix="asyncblob-test-", dir=memory) as path:
         yield Path(path)
+
+
+@contextmanager
+def read_only(disk: Path) -> Iterator[None]:
+    """What `small_disk` has mounted can't be written to: EROFS."""
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
