@@ -15,7 +15,7 @@ from tests.conformance.backends import PART, Backend, LocalBackend, NscBackend, 
 from tests.conformance.conftest import MakeFile, on
 from tests.files.seam import Seam, install
 from tests.s3.faults import on_writing
-from tests.support.disks import elsewhere, limited_file_size, small_disk
+from tests.support.disks import elsewhere, limited_file_size, read_only, small_disk
 
 OLD = b"what was there before"
 
@@ -186,17 +186,18 @@ async def test_a_limit_of_file_sizes(backend: Backend, store: Blob, make_file: M
 
 
 @on(lambda kind: kind.__name__ != "S3Backend")
-@pytest.mark.skipif(os.name == "posix" and os.geteuid() == 0, reason="permission bits don't bind root")
-async def test_a_directory_that_may_not_be_written(store: Blob, make_file: MakeFile, work: Path) -> None:
-    """EACCES, and the file that is in it stays."""
+async def test_a_file_system_that_is_read_only(store: Blob, make_file: MakeFile, tmp_path: Path) -> None:
+    """EROFS, on a real one: the destination keeps its content, and nothing is left beside it."""
     await store.upload(make_file(100), "key")
-    (work / "copy").write_bytes(OLD)
-    work.chmod(0o555)
-    try:
-        with pytest.raises(PermissionError) as caught:
-            await store.download("key", work / "copy")
-    finally:
-        work.chmod(0o755)
-    assert caught.value.filename == str(work / "copy")
-    assert (work / "copy").read_bytes() == OLD
-    assert os.listdir(work) == ["copy"]
+    with small_disk(tmp_path / "disk", 2**20) as disk:
+        (disk / "copy").write_bytes(OLD)
+        with read_only(disk):
+            for dest in (disk / "copy", disk / "new" / "copy"):
+                with pytest.raises(OSError) as caught:
+                    await store.download("key", dest)
+                assert not isinstance(caught.value, BlobError)
+                assert (caught.value.errno, caught.value.filename) == (errno.EROFS, str(dest))
+        assert os.listdir(disk) == ["copy"]
+        assert (disk / "copy").read_bytes() == OLD
+        await store.download("key", disk / "copy")
+        assert (disk / "copy").stat().st_size == 100

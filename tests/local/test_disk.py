@@ -14,7 +14,7 @@ from asyncblob.files import copying, operations
 from asyncblob.local import LocalFileBlob
 from tests.files.seam import Seam
 from tests.local.content import Source, fetch
-from tests.support.disks import elsewhere, limited_file_size, small_disk
+from tests.support.disks import elsewhere, limited_file_size, read_only, small_disk
 from tests.support.invariants import no_leaks, temp_files
 
 MIB = 1024**2
@@ -198,6 +198,26 @@ async def test_a_store_that_is_full(tmp_path: Path, old: Source) -> None:
             assert sorted(os.listdir(store.root)) == ["key", "key.attrs.json"]
             assert await fetch(store, "key", tmp_path / "dest", old) is old
             await store.upload(old.path, "other")
+
+
+async def test_a_store_that_is_read_only(tmp_path: Path, old: Source, new: Source) -> None:
+    """EROFS, on a real file system: nothing can be uploaded or deleted, and what is there can be downloaded."""
+    with small_disk(tmp_path / "disk", MIB) as disk:
+        async with LocalFileBlob.open(f"file://{disk}/store") as store:
+            await store.upload(old.path, "key")
+            with read_only(disk):
+                for key in ("key", "other", "new/key"):
+                    async with no_leaks():
+                        with pytest.raises(OSError) as caught:
+                            await store.upload(new.path, key)
+                    is_plain(caught.value, errno.EROFS, f"{store.root}/{key.removesuffix('/key')}")
+                with pytest.raises(OSError) as caught:
+                    await store.delete("key")
+                is_plain(caught.value, errno.EROFS, f"{store.root}/key")
+                assert await fetch(store, "key", tmp_path / "dest", old) is old
+            assert sorted(os.listdir(store.root)) == ["key", "key.attrs.json"]
+            await store.upload(new.path, "key")
+            assert await fetch(store, "key", tmp_path / "dest", new) is new
 
 
 async def test_a_limit_of_file_sizes(store: LocalFileBlob, tmp_path: Path, old: Source) -> None:
