@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import signal
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,9 +13,6 @@ from asyncblob.blob import PendingUpload
 from asyncblob.errors import TransferInProgressError
 from tests.cli.conftest import Cli
 from tests.cli.fakes import FakeBlob
-from tests.cli.program import ROOT, TIMEOUT_SECONDS
-from tests.support import environment
-from tests.support.fault_server import FaultServer, Stall, access_denied
 
 NOW = datetime.now(UTC)
 OLD = PendingUpload("a/old", "id-1", datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC), 10_500_000, "/tmp/file", resumable=True)
@@ -145,42 +139,3 @@ def test_backends_without_them(cli: Cli, store: FakeBlob, monkeypatch: pytest.Mo
         assert (code, out) == (2, "")
         assert "FakeBlob has no" in err
         assert "only stores on S3 have multipart uploads" in err
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows can't send these signals to one process")
-@pytest.mark.parametrize("command", ["upload", "download"])
-def test_what_is_interrupted_says_how_to_go_on(
-    fault_server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
-) -> None:
-    """After a signal the line on stderr says what is kept and that --resume goes on; with it, the rest is moved."""
-    environment.set_credentials(monkeypatch)
-    content = bytes(3 * PART)
-    source, copy = tmp_path / "source", tmp_path / "copy"
-    source.write_bytes(content)
-    fault_server.s3.put(fault_server.bucket, "key", content)
-    operation = "UploadPart" if command == "upload" else "GetObject"
-    stall = Stall("headers")
-    fault_server.fail(operation, stall, skip=2, times=None)
-    paths = (str(source), "key") if command == "upload" else ("key", str(copy))
-    url = fault_server.url(part_size_mb=5, concurrency=1)
-    arguments = [sys.executable, "-m", "asyncblob", command, "--store", url, "--resume", *paths]
-    process = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        stall.wait_reached_sync(timeout_seconds=TIMEOUT_SECONDS)
-        process.send_signal(signal.SIGTERM)  # Ctrl-C's is ignored where the tests run in the background
-        out, err = process.communicate(timeout=TIMEOUT_SECONDS)
-    finally:
-        process.kill()
-        process.communicate()
-    assert (process.returncode, out) == (143, "")
-    assert err.startswith(f"asyncblob: {command} interrupted by SIGTERM; ")
-    assert "of 3 parts are kept" in err
-    assert "--resume" in err
-    assert err.count("\n") == 1
-    fault_server.clear_faults()
-    fault_server.fail(operation, access_denied(), times=None)
-    refused = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
-    assert refused.returncode == 1
-    assert "AccessDenied" in refused.stderr
-    assert "of 3 parts are kept" in refused.stderr
-    assert len(fault_server.seen(operation)) <= 5
