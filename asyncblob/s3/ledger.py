@@ -49,6 +49,8 @@ _ETAG = re.compile(r"[!-~]{1,1024}", re.ASCII)
 _DIGESTS_AT_ONCE = 4
 """Parts that are read again at once: as many as saturate a fast disk, and leave worker threads to others."""
 
+_GO_ON = "download it to the same path again with resume=True (--resume) to go on"
+
 _ENDS_IT = (BlobChangedError, BlobNotFoundError, BucketNotFoundError, IntegrityError)
 """After these there is nothing to go on with."""
 
@@ -101,7 +103,7 @@ class Ledger:
     Attributes:
         found: What an earlier run has left; None: nothing, or nothing more.
         pending: The file that the bytes go to, once it was prepared or found.
-        note: After `close`: what to say to the caller of what was kept; ``""``: nothing was.
+        note: After `close`, or when `look` fails: what to say to the caller of what is kept; ``""``: nothing is.
     """
 
     def __init__(self, options: Options, key: str, dest_path: str) -> None:
@@ -129,11 +131,14 @@ class Ledger:
         """
         if not self.is_there():
             return
+        self.note = ""
         with naming(self._dest_path):
             try:
                 self._look()
-            except BaseException:
+            except BaseException as error:
                 self._let_go()
+                if isinstance(error, OSError):
+                    self.note = f"what an earlier download has left stays as it is: {_GO_ON}"
                 raise
 
     def _look(self) -> None:
@@ -216,8 +221,7 @@ class Ledger:
                 journal = None
                 self.note = (
                     f"{len(begun.parts)} of {begun.plan.part_count} parts are kept for "
-                    f"{RESUMABLE_ORPHAN_AGE_SECONDS // 86400} days: download it to the same path again with "
-                    "resume=True (--resume) to go on"
+                    f"{RESUMABLE_ORPHAN_AGE_SECONDS // 86400} days: {_GO_ON}"
                 )
         finally:
             if pending is not None:

@@ -172,7 +172,9 @@ async def test_a_file_system_that_has_become_read_only(download: BrokenDownload,
         on_disk.destination.write_bytes(b"old")
         await on_disk.break_off()
         with read_only(disk):
-            await fails(on_disk, errno.EROFS)
+            [note] = await fails(on_disk, errno.EROFS)
+            assert "stays as it is" in note
+            assert "resume=True" in note
             assert on_disk.kept() == [1, 2]
         await on_disk.go_on()
         assert on_disk.parts_fetched() == [3, 4]
