@@ -46,6 +46,7 @@ _MODULES = (
     "asyncblob.s3.documents",
     "asyncblob.s3.http_session",
     "asyncblob.s3.redirects",
+    "asyncblob.s3.reply_documents",
     "asyncblob.s3.signing",
 )
 _MODEL_FILES = (("s3", "service-2"), ("s3", "endpoint-rule-set-1"))
@@ -230,6 +231,7 @@ class Connection:
     async def _new_client(self, session: AioSession, credentials: dict[str, str | None]) -> S3Client:
         from asyncblob.s3.documents import register_body
         from asyncblob.s3.redirects import register_end
+        from asyncblob.s3.reply_documents import register_check
         from asyncblob.s3.signing import register_signer
 
         region = self._options.region or _configured_region(session, own=self._session is None)
@@ -250,6 +252,7 @@ class Connection:
         register_signer(client)
         register_body(client)
         register_end(client)
+        register_check(client)
         return client
 
     @contextmanager

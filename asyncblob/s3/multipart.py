@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from asyncblob.engine.cancellation import finish
+from asyncblob.engine.plan import MAX_PARTS
 from asyncblob.engine.retry import RetryPolicy, Verdict
 from asyncblob.errors import AccessDeniedError, BlobError, BucketNotFoundError
 from asyncblob.s3 import crc
@@ -18,7 +19,7 @@ from asyncblob.s3.failures import BadReply, ServiceFailure
 from asyncblob.s3.looking import time_of
 from asyncblob.s3.requests import Tally
 
-__all__ = ["ListedPart", "ListedUpload", "UploadGone", "abort", "abort_or_log", "list_parts", "list_uploads_page"]
+__all__ = ["ListedPart", "ListedUpload", "UploadGone", "UploadPages", "abort", "abort_or_log", "list_parts"]
 
 _log = logging.getLogger("asyncblob.s3")
 
@@ -27,6 +28,13 @@ _ABORT_ROUNDS = 5
 https://docs.aws.amazon.com/AmazonS3/latest/API/API_AbortMultipartUpload.html"""
 
 _ABORT_POLICY = RetryPolicy(max_attempts=6, base_seconds=0.1, cap_seconds=2.0)
+
+_MAX_ETAG_LENGTH = 1024
+"""Of a part; S3's have 34 characters. All parts of an upload are held in memory."""
+
+_MAX_EMPTY_PAGES = 1000
+"""How many pages in a row may list no upload that was asked for. A service that looks for the prefix only when it has
+cut its list into pages may send some."""
 
 
 class UploadGone(Exception):
@@ -75,56 +83,85 @@ async def list_parts(context: StoreContext, key: str, upload_id: str, tally: Tal
     marker = 0
     while True:
 
-        async def list_page(after: int = marker) -> Any:
+        async def list_page(after: int = marker) -> tuple[dict[int, ListedPart], int | None]:
             more = {"PartNumberMarker": after} if after else {}
             page = await context.connection.client.list_parts(**target, **more)  # type: ignore[arg-type]
-            if page.get("IsTruncated") and int(page.get("NextPartNumberMarker") or 0) <= after:
-                raise BadReply("a page of ListParts that leads nowhere")
-            return page
+            return _parts(page), _next_parts(page, after)
 
-        page = await context.requests.control(list_page, tally=tally, special=_gone)
-        for part in page.get("Parts", []):
-            if "PartNumber" in part:
-                found[part["PartNumber"]] = ListedPart(
-                    size=part.get("Size", -1),
-                    etag=str(part.get("ETag", "")),
-                    crc=crc.decode(part.get("ChecksumCRC64NVME", "")),
-                )
-        if not page.get("IsTruncated"):
+        page, following = await context.requests.control(list_page, tally=tally, special=_gone)
+        found |= page
+        if following is None:
             return found
-        marker = int(page["NextPartNumberMarker"])
+        marker = following
 
 
-async def list_uploads_page(
-    context: StoreContext, prefix: str, marker: Mapping[str, str]
-) -> tuple[list[ListedUpload], Mapping[str, str] | None]:
-    """One page of the multipart uploads below a prefix that are alive.
+class UploadPages:
+    """The multipart uploads below a prefix that are alive, page by page, in whatever order the service has them.
 
-    Args:
-        context: The store's.
-        prefix: What the objects' whole names begin with.
-        marker: Where the page begins, as the one before it said.
+    Nothing is taken for granted of the markers that lead from page to page but that none comes twice. S3 lists by key,
+    but SeaweedFS by upload id, and gives no key marker at all: an order that is demanded would break off its lists. A
+    walk in a circle is found by Brent's algorithm, which compares each marker with one earlier one, that of the latest
+    page whose number is a power of two. So what is held in memory doesn't grow with the number of pages.
 
-    Returns:
-        The page, and where the next one begins; None: it was the last one.
-
-    Raises:
-        BlobError: The service doesn't say.
+    Attributes:
+        ended: Whether the last page has been read.
     """
 
-    async def list_page() -> tuple[list[ListedUpload], Mapping[str, str] | None]:
-        arguments: dict[str, Any] = {"Bucket": context.options.bucket, "Prefix": prefix, **marker}
-        page = await context.connection.client.list_multipart_uploads(**arguments)
-        if page.get("IsTruncated") and _next_uploads(page) in ({}, marker):
-            raise BadReply("a page of ListMultipartUploads that leads nowhere")
+    def __init__(self, context: StoreContext, prefix: str) -> None:
+        """Begin before the first page.
+
+        Args:
+            context: The store's.
+            prefix: What the objects' whole names begin with.
+        """
+        self._context = context
+        self._prefix = prefix
+        self._marker: Mapping[str, str] = {}
+        self._earlier: Mapping[str, str] = {}
+        self._count = 0
+        self._empty_count = 0
+        self._warned = False
+        self.ended = False
+
+    async def read(self) -> list[ListedUpload]:
+        """Read the next page. What is listed on it without having been asked for is left out.
+
+        Raises:
+            BlobError: The service doesn't say.
+        """
+        found, following = await self._context.requests.control(self._list_page, tally=Tally())
+        asked_for = [each for each in found if each.key.startswith(self._prefix)]
+        if len(asked_for) < len(found) and not self._warned:
+            self._warned = True
+            _log.warning(
+                "%s: the service lists multipart uploads of keys that don't begin with %r, as they should: left out",
+                self._context.options.store_name,
+                self._prefix,
+            )
+        self._empty_count = 0 if asked_for else self._empty_count + 1
+        self._count += 1
+        if following is None:
+            self.ended = True
+        else:
+            self._marker = following
+            if self._count & (self._count - 1) == 0:  # a power of two
+                self._earlier = following
+        return asked_for
+
+    async def _list_page(self) -> tuple[list[ListedUpload], Mapping[str, str] | None]:
+        if self._empty_count >= _MAX_EMPTY_PAGES:
+            raise BadReply(f"{_MAX_EMPTY_PAGES} pages of ListMultipartUploads in a row that list nothing")
+        arguments: dict[str, Any] = {"Bucket": self._context.options.bucket, "Prefix": self._prefix, **self._marker}
+        page = await self._context.connection.client.list_multipart_uploads(**arguments)
+        following = _next_uploads(page) if page.get("IsTruncated") else None
+        if following in ({}, self._marker, self._earlier):
+            raise BadReply("pages of ListMultipartUploads that lead nowhere")
         found = [
             ListedUpload(each["Key"], each["UploadId"], time_of(each, "Initiated"))
             for each in page.get("Uploads", [])
             if each.get("Key") and each.get("UploadId")
         ]
-        return found, _next_uploads(page) if page.get("IsTruncated") else None
-
-    return await context.requests.control(list_page, tally=Tally())
+        return found, following
 
 
 async def abort(context: StoreContext, key: str, upload_id: str) -> bool:
@@ -212,6 +249,42 @@ async def _abort_in_time(context: StoreContext, key: str, upload_id: str) -> boo
         why,
     )
     return False
+
+
+def _parts(page: Any) -> dict[int, ListedPart]:
+    """The parts on a page.
+
+    A number that no part of an upload can have is not passed over, as one beyond the end of the file is: the numbers
+    bound what is held in memory, and who lists such a part has not read the upload's.
+
+    Raises:
+        BadReply: There is something on it that no part has.
+    """
+    found: dict[int, ListedPart] = {}
+    for part in page.get("Parts", []):
+        if "PartNumber" not in part:
+            continue
+        number, etag = part["PartNumber"], str(part.get("ETag", ""))
+        if not 1 <= number <= MAX_PARTS:
+            raise BadReply(f"a part in ListParts with a number that is not from 1 to {MAX_PARTS}")
+        if len(etag) > _MAX_ETAG_LENGTH:
+            raise BadReply(f"a part in ListParts with an ETag of more than {_MAX_ETAG_LENGTH} characters")
+        found[number] = ListedPart(part.get("Size", -1), etag, crc.decode(part.get("ChecksumCRC64NVME", "")))
+    return found
+
+
+def _next_parts(page: Any, after: int) -> int | None:
+    """The number behind which the next page begins; None: this was the last page.
+
+    Raises:
+        BadReply: It is none behind which this page begins, or that no part can have.
+    """
+    if not page.get("IsTruncated"):
+        return None
+    following = int(page.get("NextPartNumberMarker") or 0)
+    if not after < following <= MAX_PARTS:
+        raise BadReply("a page of ListParts that leads nowhere")
+    return following
 
 
 def _next_uploads(page: Any) -> dict[str, str]:

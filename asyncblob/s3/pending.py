@@ -3,45 +3,58 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 
 from asyncblob.blob import PendingUpload
 from asyncblob.errors import BlobNotFoundError, TransferError, TransferInProgressError
 from asyncblob.s3.context import StoreContext
-from asyncblob.s3.multipart import UploadGone, abort, list_uploads_page
+from asyncblob.s3.multipart import UploadGone, UploadPages, abort
 from asyncblob.s3.upload_journal import KnownUpload, UploadJournal, known_uploads
 
-__all__ = ["abort_upload", "pending_uploads_page"]
+__all__ = ["PendingPages", "abort_upload"]
 
 _log = logging.getLogger("asyncblob.s3")
 
 
-async def pending_uploads_page(
-    context: StoreContext, prefix: str, marker: Mapping[str, str]
-) -> tuple[list[PendingUpload], Mapping[str, str] | None]:
-    """As `list_uploads_page`, with a prefix and keys that are relative to the store."""
-    own = f"{context.options.prefix}/" if context.options.prefix else ""
-    page, following = await list_uploads_page(context, own + prefix.removeprefix("/"), marker)
-    known = await _known(context)
-    found: list[PendingUpload] = []
-    for upload in page:
-        here = known.get((upload.key, upload.upload_id))
-        key = upload.key.removeprefix(own)
-        if here is None:
-            found.append(PendingUpload(key, upload.upload_id, upload.initiated))
-        else:
-            found.append(
-                PendingUpload(
-                    key=key,
-                    upload_id=upload.upload_id,
-                    begun=upload.initiated,
-                    size=here.sent_bytes,
-                    path=here.target.path,
-                    resumable=here.resumable,
-                    active=here.active,
+class PendingPages:
+    """As `UploadPages`, with a prefix and keys that are relative to the store."""
+
+    def __init__(self, context: StoreContext, prefix: str) -> None:
+        self._context = context
+        self._own = f"{context.options.prefix}/" if context.options.prefix else ""
+        self._pages = UploadPages(context, self._own + prefix.removeprefix("/"))
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last page has been read."""
+        return self._pages.ended
+
+    async def read(self) -> list[PendingUpload]:
+        """Read the next page.
+
+        Raises:
+            BlobError: The service doesn't say.
+        """
+        page = await self._pages.read()
+        known = await _known(self._context)
+        found: list[PendingUpload] = []
+        for upload in page:
+            here = known.get((upload.key, upload.upload_id))
+            key = upload.key.removeprefix(self._own)
+            if here is None:
+                found.append(PendingUpload(key, upload.upload_id, upload.initiated))
+            else:
+                found.append(
+                    PendingUpload(
+                        key=key,
+                        upload_id=upload.upload_id,
+                        begun=upload.initiated,
+                        size=here.sent_bytes,
+                        path=here.target.path,
+                        resumable=here.resumable,
+                        active=here.active,
+                    )
                 )
-            )
-    return found, following
+        return found
 
 
 async def abort_upload(context: StoreContext, key: str, upload_id: str, *, force: bool) -> None:

@@ -2,20 +2,28 @@
 
 botocore hands whatever comes to expat. What S3 never sends and would do harm is kept from it: a document type, whose
 entities let a megabyte grow to a hundred, and an error that is nested so deeply that botocore's own recursion has no
-end. Of a failure the status is left then; a success it can't be. And what S3 sends although XML 1.0 can't hold it is
-made harmless: a key may hold any character, and where one can't be written in XML, no parser reads the document that
-names it, although nothing but the name is wrong with it.
+end. Of a failure the status is left then; a success it can't be.
+
+Of a success, botocore takes a document of any other kind for the operation's without content. In a listing that would
+say that there is nothing, so one that isn't the operation's is refused.
+
+And what S3 sends although XML 1.0 can't hold it is made harmless: a key may hold any character, and where one can't be
+written in XML, no parser reads the document that names it, although nothing but the name is wrong with it.
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
 """
 
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING, Any
 from xml.parsers import expat
 
 from asyncblob.s3.failures import BadReply
 
-__all__ = ["MAX_DOCUMENT_BYTES", "readable"]
+if TYPE_CHECKING:
+    from types_aiobotocore_s3.client import S3Client
+
+__all__ = ["MAX_DOCUMENT_BYTES", "check_listing", "readable", "register_check"]
 
 MAX_DOCUMENT_BYTES = 16 * 1024**2
 """The most that a reply may have that is held in memory. The largest of S3's is a page of a listing: 1,000 keys of up
@@ -26,8 +34,15 @@ _REPEATS_KEY = re.compile(
     rb"(?:<\?xml[^>]{0,200}\?>\s*)?<(?:Error|InitiateMultipartUploadResult|CompleteMultipartUploadResult|ListPartsResult)\b"
 )
 
+_LISTINGS = {
+    "ListMultipartUploads": ("ListMultipartUploads",),
+    "ListParts": ("ListParts", "ListMultipartUploadResult"),
+}
+"""What the name of the root begins with, by operation. S3 ends both with ``Result``, moto with ``Response``, and Ceph
+once had that other name for the one of ListParts."""
+
 _MAX_DEPTH = 32
-"""Of an error's document; S3's have two levels."""
+"""Of an error's document and a listing; S3's have two and four levels."""
 
 _BOM = b"\xef\xbb\xbf"
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}".encode()
@@ -56,11 +71,38 @@ def readable(body: bytes, *, failed: bool) -> bytes:
     return b"" if harm else body
 
 
+def check_listing(operation: str, body: bytes) -> None:
+    """Check that a success has the operation's own document, if that is a list.
+
+    Raises:
+        BadReply: It has not: another service has answered, or none. That says nothing of what there is.
+    """
+    roots = _LISTINGS.get(operation)
+    if roots is None:
+        return
+    root, deep = _outline(body)
+    if not root.startswith(roots):
+        raise BadReply(f"a reply to {operation} that is no list")
+    if deep:
+        raise BadReply("a reply that is nested too deeply")
+
+
+def register_check(client: S3Client) -> None:
+    """Let a client refuse a success that is not the operation's."""
+    # Beside botocore's own, which comes first and makes a failure of a success that holds one, or is cut off.
+    client.meta.events.register("before-parse.s3.*", _check)
+
+
+def _check(operation_model: Any, response_dict: dict[str, Any], **_: object) -> None:
+    if response_dict["status_code"] < 301:  # as botocore has it
+        check_listing(operation_model.name, response_dict["body"])
+
+
 def _harm_in(body: bytes, failed: bool) -> str:
     text = body.replace(b"\0", b"") if b"\0" in body else body  # it may be UTF-16, in spite of what it says
     if b"<!DOCTYPE" in text:
         return "a reply with a document type, which S3 never sends"
-    if (failed or b"<Error" in text) and _is_deep(body):
+    if (failed or b"<Error" in text) and _outline(body)[1]:
         return "a reply that is nested too deeply"
     return ""
 
@@ -74,11 +116,14 @@ def _replacement(found: re.Match[bytes]) -> bytes:
     return found[0] if allowed or 0x10000 <= code <= 0x10FFFF else _REPLACEMENT
 
 
-def _is_deep(body: bytes) -> bool:
+def _outline(body: bytes) -> tuple[str, bool]:
+    """The name of a document's root, and whether it is nested too deeply; as far as botocore will get with it."""
+    root = ""
     depth = 0
 
-    def begin(*_: object) -> None:
-        nonlocal depth
+    def begin(name: str, _: object) -> None:
+        nonlocal root, depth
+        root = root or name.rpartition("}")[2]  # without its namespace
         depth += 1
         if depth > _MAX_DEPTH:
             raise _Deep
@@ -87,15 +132,15 @@ def _is_deep(body: bytes) -> bool:
         nonlocal depth
         depth -= 1
 
-    parser = expat.ParserCreate()
+    parser = expat.ParserCreate("utf-8", "}")  # as botocore's parser is made
     parser.StartElementHandler, parser.EndElementHandler = begin, end
     try:
         parser.Parse(body, True)
     except _Deep:
-        return True
+        return root, True
     except expat.ExpatError:
-        return False  # nor will botocore get further than this
-    return False
+        pass  # nor will botocore get further than this
+    return root, False
 
 
 class _Deep(Exception):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -23,7 +23,7 @@ from asyncblob.s3.failures import ServiceFailure
 from asyncblob.s3.limits import Limits
 from asyncblob.s3.looking import look_up
 from asyncblob.s3.options import Options
-from asyncblob.s3.pending import abort_upload, pending_uploads_page
+from asyncblob.s3.pending import PendingPages, abort_upload
 from asyncblob.s3.plain import PlainDataPlane
 from asyncblob.s3.planes import Planes
 from asyncblob.s3.requests import Requests, Tally
@@ -246,11 +246,11 @@ class S3Blob(Blob):
             BucketNotFoundError: There is no such bucket.
             AccessDeniedError: The service doesn't say.
         """
-        marker: Mapping[str, str] | None = {}
-        while marker is not None:
+        pages = PendingPages(self._context, prefix)
+        while not pages.ended:
             # Not around the `yield`: whoever iterates may never come back.
             async with self._lifecycle.operation("list_uploads", prefix):
-                page, marker = await pending_uploads_page(self._context, prefix, marker)
+                page = await pages.read()
             for upload in page:
                 yield upload
 
