@@ -150,6 +150,17 @@ def test_what_botocore_is_given_is_the_document_or_nothing(body: bytes, failed: 
         assert given == body or (failed and given == b"") or b"<" in body
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["without a mark", "with a mark"])
+@pytest.mark.parametrize("declared", ["", '<?xml version="1.0" encoding="UTF-16"?>', '<?xml version="1.0"?>'])
+def test_a_document_type_is_found_in_every_encoding(encoding: str, mark: str, declared: str) -> None:
+    """An expat that finds out the encoding by itself reads it, whatever a document says of itself."""
+    document = f'{mark}{declared}<!DOCTYPE e [<!ENTITY a "x">]><Result>&a;</Result>'.encode(encoding)
+    with pytest.raises(BadReply, match="document type"):
+        readable(document, failed=False)
+    assert readable(document, failed=True) == b""
+
+
 @pytest.mark.parametrize("root", ["ListBucketResult", "ListMultipartUploadsResult", "ListVersionsResult"])
 def test_a_key_in_a_listing_is_never_changed(root: str) -> None:
     """Another key than the one that is stored would be worse than no listing."""
