@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from asyncblob.errors import IntegrityError
 from asyncblob.files import copying, operations
 from asyncblob.local import LocalFileBlob, reading
+from asyncblob.local.metadata import MAX_JSON_BYTES
 from tests.local.content import Source, fetch, write_go_object
 from tests.support.files import flip_bit
 from tests.support.invariants import no_leaks, temp_files
@@ -102,6 +104,32 @@ async def test_anywhere_in_the_sidecar(
         assert (tmp_path / "dest").read_bytes() == old.content
         assert info.checksum in ("", old.checksum)
         assert same_digest or not in_digest
+
+
+async def test_a_huge_sidecar_is_not_read_to_its_end(
+    store: LocalFileBlob, root: Path, tmp_path: Path, old: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long it is, only so much of it is read, and room is made for no more; an upload mends it."""
+    assert MAX_JSON_BYTES <= 2**20
+    await store.upload(old.path, "key")
+    os.truncate(root / "key.attrs.json", 2**40)  # sparse
+    most = 0
+
+    def read_at(fd: int, buffer: memoryview, offset: int, *, original: Any = operations.read_at) -> int:
+        nonlocal most
+        most = max(most, offset + len(buffer))
+        return int(original(fd, buffer[: 2 * MAX_JSON_BYTES], offset))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(operations, "read_at", read_at)
+        with pytest.raises(IntegrityError, match="metadata is damaged"):
+            await store.download("key", tmp_path / "dest")
+        with pytest.raises(IntegrityError, match="metadata is damaged"):
+            await store.stat("key")
+    assert most == MAX_JSON_BYTES + 1
+    await store.upload(old.path, "key")
+    await store.download("key", tmp_path / "dest")
+    assert (tmp_path / "dest").read_bytes() == old.content
 
 
 @pytest.mark.parametrize("size", [SMALL, LARGE])

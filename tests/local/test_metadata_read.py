@@ -34,6 +34,15 @@ async def test_what_is_no_sidecar_is_an_integrity_error(tmp_path: Path, content:
         await FileMetadata.read(path)
 
 
+async def test_a_huge_file_is_not_read_to_its_end(tmp_path: Path) -> None:
+    """A file of a tebibyte, which nothing could hold, is refused by its beginning."""
+    path = tmp_path / "k.attrs.json"
+    path.write_bytes(b"{}")
+    os.truncate(path, 2**40)  # sparse
+    with pytest.raises(IntegrityError, match="more than"):
+        await FileMetadata.read(path)
+
+
 async def test_a_missing_sidecar_is_an_os_error(tmp_path: Path) -> None:
     """What the operating system says is what the caller gets."""
     with pytest.raises(FileNotFoundError):
