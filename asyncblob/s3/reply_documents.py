@@ -41,6 +41,10 @@ _LISTINGS = {
 """What the name of the root begins with, by operation. S3 ends both with ``Result``, moto with ``Response``, and Ceph
 once had that other name for the one of ListParts."""
 
+_REPEATED = frozenset({"Upload", "Part", "CommonPrefixes"})
+"""The elements of these documents that may come more than once in another one. Of any else botocore makes a list where
+there should be a text or a number."""
+
 _MAX_DEPTH = 32
 """Of an error's document and a listing; S3's have two and four levels."""
 
@@ -80,11 +84,13 @@ def check_listing(operation: str, body: bytes) -> None:
     roots = _LISTINGS.get(operation)
     if roots is None:
         return
-    root, deep = _outline(body)
-    if not root.startswith(roots):
+    outline = _Outline(body)
+    if not outline.root.startswith(roots):
         raise BadReply(f"a reply to {operation} that is no list")
-    if deep:
+    if outline.is_deep:
         raise BadReply("a reply that is nested too deeply")
+    if outline.twice - _REPEATED:
+        raise BadReply(f"a reply to {operation} that says a thing twice")
 
 
 def register_check(client: S3Client) -> None:
@@ -102,7 +108,7 @@ def _harm_in(body: bytes, failed: bool) -> str:
     text = body.replace(b"\0", b"") if b"\0" in body else body  # it may be UTF-16, in spite of what it says
     if b"<!DOCTYPE" in text:
         return "a reply with a document type, which S3 never sends"
-    if (failed or b"<Error" in text) and _outline(body)[1]:
+    if (failed or b"<Error" in text) and _Outline(body).is_deep:
         return "a reply that is nested too deeply"
     return ""
 
@@ -116,31 +122,41 @@ def _replacement(found: re.Match[bytes]) -> bytes:
     return found[0] if allowed or 0x10000 <= code <= 0x10FFFF else _REPLACEMENT
 
 
-def _outline(body: bytes) -> tuple[str, bool]:
-    """The name of a document's root, and whether it is nested too deeply; as far as botocore will get with it."""
-    root = ""
-    depth = 0
+class _Outline:
+    """How a document is built, as far as botocore will get with it.
 
-    def begin(name: str, _: object) -> None:
-        nonlocal root, depth
-        root = root or name.rpartition("}")[2]  # without its namespace
-        depth += 1
-        if depth > _MAX_DEPTH:
+    Attributes:
+        root: The name of the root, without its namespace; ``""``: there is none.
+        is_deep: Whether it is nested too deeply; it isn't read further then.
+        twice: The names that come more than once in one element.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        self.root = ""
+        self.is_deep = False
+        self.twice: set[str] = set()
+        self._inside: list[set[str]] = [set()]
+        parser = expat.ParserCreate("utf-8", "}")  # as botocore's parser is made
+        parser.StartElementHandler, parser.EndElementHandler = self._begin, self._end
+        try:
+            parser.Parse(body, True)
+        except _Deep:
+            self.is_deep = True
+        except expat.ExpatError:
+            pass  # nor will botocore get further than this
+
+    def _begin(self, name: str, _: object) -> None:
+        name = name.rpartition("}")[2]
+        self.root = self.root or name
+        if name in self._inside[-1]:
+            self.twice.add(name)
+        self._inside[-1].add(name)
+        self._inside.append(set())
+        if len(self._inside) > _MAX_DEPTH + 1:
             raise _Deep
 
-    def end(_: object) -> None:
-        nonlocal depth
-        depth -= 1
-
-    parser = expat.ParserCreate("utf-8", "}")  # as botocore's parser is made
-    parser.StartElementHandler, parser.EndElementHandler = begin, end
-    try:
-        parser.Parse(body, True)
-    except _Deep:
-        return root, True
-    except expat.ExpatError:
-        pass  # nor will botocore get further than this
-    return root, False
+    def _end(self, _: object) -> None:
+        self._inside.pop()
 
 
 class _Deep(Exception):

@@ -104,6 +104,12 @@ NO_LISTS_OF = {
     "deep in a known element": "<{root}>" + "<Owner>" * 3000 + "</Owner>" * 3000 + "</{root}>",
     "laughs": '<!DOCTYPE e [<!ENTITY a "a">]><{root}/>',
     "inside another root": "<x><{root}/></x>",
+    "two ends": "<{root}><IsTruncated>true</IsTruncated><IsTruncated>true</IsTruncated></{root}>",
+    "two ways on": "<{root}><NextKeyMarker>a</NextKeyMarker><NextKeyMarker>b</NextKeyMarker></{root}>",
+    "two numbers": "<{root}><MaxParts>1</MaxParts><MaxUploads/><MaxUploads/><MaxParts>2</MaxParts></{root}>",
+    "two keys": "<{root}><Upload><Key>a</Key><UploadId>u</UploadId><Key>b</Key></Upload></{root}>",
+    "two numbers of a part": "<{root}><Part><PartNumber>1</PartNumber><PartNumber>2</PartNumber></Part></{root}>",
+    "nowhere": "<{root}><IsTruncated>true</IsTruncated></{root}>",
     "cut off inside": "<{root}><IsTruncated>false</IsTruncated>",
 }
 
@@ -367,6 +373,7 @@ async def test_whatever_comes_is_a_list_or_a_typed_error(fault_server: FaultServ
         @settings(max_examples=60)
         @given(st.sampled_from(LISTINGS), st.booleans(), _CONTENT)
         @example("ListParts", True, part(size=-1) + part(2, size="9" * 4000))
+        @example("ListParts", True, part(etag="</ETag><ETag>") + "<Part><Size/><Size>1</Size></Part>")
         @example("ListMultipartUploads", True, "<IsTruncated>perhaps</IsTruncated><Upload/><Upload><Key/></Upload>")
         def check_any(listing: str, wrapped: bool, content: str) -> None:
             document = f"<{listing}Result>{content}</{listing}Result>" if wrapped else content
