@@ -239,9 +239,10 @@ class Upload:
 
         async def create() -> str:
             response = await self._client.create_multipart_upload(**arguments)
-            if not response.get("UploadId"):
+            upload_id: object = response.get("UploadId")
+            if not upload_id or not isinstance(upload_id, str):  # a list, if there are two
                 raise BadReply("a reply to CreateMultipartUpload without an UploadId")
-            return response["UploadId"]
+            return upload_id
 
         # Its id is needed for the abort: once it is on its way, the reply is waited for.
         request = asyncio.ensure_future(

@@ -109,6 +109,7 @@ NO_LISTS_OF = {
     "two numbers": "<{root}><MaxParts>1</MaxParts><MaxUploads/><MaxUploads/><MaxParts>2</MaxParts></{root}>",
     "two keys": "<{root}><Upload><Key>a</Key><UploadId>u</UploadId><Key>b</Key></Upload></{root}>",
     "two numbers of a part": "<{root}><Part><PartNumber>1</PartNumber><PartNumber>2</PartNumber></Part></{root}>",
+    "a thing and then a member": "<{root}><Prefix/><Prefix/><Upload/><Upload/><Part/><Part/></{root}>",
     "nowhere": "<{root}><IsTruncated>true</IsTruncated></{root}>",
     "cut off inside": "<{root}><IsTruncated>false</IsTruncated>",
 }

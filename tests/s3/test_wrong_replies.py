@@ -25,11 +25,13 @@ from tests.support.invariants import no_leaks
 # A 200 that stored nothing
 
 
+@pytest.mark.parametrize("document", ["", "<x><UploadId/></x>", "<x><UploadId>a</UploadId><UploadId>b</UploadId></x>"])
 async def test_a_create_without_an_upload_id_is_a_typed_error(
-    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile
+    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, document: str
 ) -> None:
-    """A 200 to CreateMultipartUpload that names no upload is a `TransferError`."""
-    fault_server.fail("CreateMultipartUpload", Answer(lambda _: Response(200), acted=False), times=None)
+    """A 200 to CreateMultipartUpload that names no upload, or two, is a `TransferError`."""
+    reply = Response(200, {}, document.encode())
+    fault_server.fail("CreateMultipartUpload", Answer(lambda _: reply, acted=False), times=None)
     async with open_at(fault_server) as store:
         with pytest.raises(errors.TransferError):
             await store.upload(make_file(THREE_PARTS), "k")
