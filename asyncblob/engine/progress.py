@@ -18,12 +18,18 @@ REPORT_INTERVAL_SECONDS = 0.1  # "at most ten times a second"
 
 
 class PartMeter:
-    """The bytes that one part has moved so far. Written by one task or thread, read by the reporter."""
+    """The bytes that one part has moved so far, in its latest attempt. Written by one task or thread, read by others.
 
-    __slots__ = ("bytes_done",)
+    Attributes:
+        bytes_done: What was sent, or is in the file: this is reported as progress.
+        bytes_received: Of a download, what was received, in the file or not.
+    """
+
+    __slots__ = ("bytes_done", "bytes_received")
 
     def __init__(self) -> None:
         self.bytes_done = 0
+        self.bytes_received = 0
 
 
 class ProgressMeter:

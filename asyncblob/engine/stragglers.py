@@ -2,9 +2,15 @@
 
 Theory of operation. The last parts of a transfer decide when it ends. A part *straggles* when it has been under way for
 more than twice the typical time of those that are done. It may be raced: a second request fetches what is missing of it
-then, and the first to finish wins. What both have received of the same bytes was received in vain; all races together
-may receive so much in vain, as a fraction of the object, but one part may always be raced. A race whose own request
-straggles (its connection may be as bad as the first one) is given up for another one, each time after twice as long.
+then, and the first to finish wins. A race whose own request straggles (its connection may be as bad as the first one)
+is given up for another one, each time after twice as long.
+
+Bytes that were received twice: of a race that is won, what the part's own request has received of them, too; of one
+that is lost, given up or has failed, all that it has received. A race begins if all races together will have received
+no more twice, whatever they still receive, than a fraction of the object, or one part where that is more. What an own
+request that failed has received is not counted, since it would have come again without a race, too. Nor is what is not
+read yet when a request is cancelled: what is in the kernel's buffer and, on the plain data plane, in that of the HTTP
+library (half a mebibyte, and once what is read from a socket at once).
 
 S3 recommends it: "tracking the throughput being achieved and retrying the slowest 5 percent of the requests".
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance-guidelines.html
@@ -44,12 +50,14 @@ class Race:
         begun: When it began, in seconds of the clock; infinity: it waits for its ticket still.
         reserved_bytes: What both requests may receive of the same bytes.
         meter: What it has received.
+        is_won: Whether it has received all, before the part's own request has.
     """
 
     offset: int
     begun: float
     reserved_bytes: int
     meter: PartMeter = field(default_factory=PartMeter)
+    is_won: bool = False
 
 
 @dataclass(eq=False, slots=True)
@@ -70,6 +78,11 @@ class Runner:
     race: Race | None = None
     races: int = 0
 
+    @property
+    def has_received_all(self) -> bool:
+        """Whether its own request has received all bytes, and only has to write them."""
+        return self.meter.bytes_received >= self.part.length
+
 
 class Stragglers:
     """The parts of one download that are under way, and how long the others took.
@@ -82,6 +95,7 @@ class Stragglers:
         self._extra_allowed = int(size_bytes * _EXTRA_FRACTION)
         self._durations: deque[float] = deque(maxlen=_REMEMBERED_PARTS)
         self._running: dict[Runner, None] = {}  # a set, in the order in which they began
+        self._races: set[Race] = set()
         self.extra_bytes = 0
 
     def begin(self, part: Part, meter: PartMeter, now: float) -> Runner:
@@ -90,12 +104,10 @@ class Stragglers:
         self._running[runner] = None
         return runner
 
-    def end(self, runner: Runner, now: float, *, won_by_race: bool = False) -> None:
-        """A part is done, by its own request or by the race, or has failed. Both requests have ended."""
+    def end(self, runner: Runner, now: float) -> None:
+        """A part is done, by its own request or by the race, or has failed. A race that is on still ends apart."""
         del self._running[runner]
         self._durations.append(now - runner.begun)
-        if runner.race is not None:
-            self.end_race(runner, won=won_by_race)
 
     def find(self, now: float) -> Runner | None:
         """The part that has straggled longest and may be raced; None: there is none.
@@ -116,6 +128,7 @@ class Stragglers:
         done = runner.meter.bytes_done
         runner.race = Race(runner.part.offset + done, now, runner.part.length - done)
         runner.races += 1
+        self._races.add(runner.race)
         return runner.race
 
     def begin_race(self, runner: Runner, race: Race, now: float) -> bool:
@@ -128,19 +141,22 @@ class Stragglers:
         race.offset = max(race.offset, runner.part.offset + runner.meter.bytes_done)
         race.reserved_bytes = runner.part.end - race.offset
         race.begun = now
-        return race.reserved_bytes > 0
+        return race.reserved_bytes > 0 and not runner.has_received_all
 
-    def end_race(self, runner: Runner, *, won: bool) -> None:
-        """A race has ended: one of its two requests has received in vain what the other one has, too."""
-        race, runner.race = runner.race, None
-        assert race is not None  # noqa: S101 - callers have it from here
-        own = runner.part.offset + runner.meter.bytes_done - race.offset
-        self.extra_bytes += max(0, own) if won else race.meter.bytes_done
+    def end_race(self, runner: Runner, race: Race) -> None:
+        """A race has ended, and where it was won, the part's own request, too: what either has received is final."""
+        self._races.remove(race)
+        if runner.race is race:
+            runner.race = None
+        if race.is_won:
+            self.extra_bytes += max(0, runner.part.offset + runner.meter.bytes_received - race.offset)
+        else:
+            self.extra_bytes += race.meter.bytes_received
 
     def _may_race(self, runner: Runner) -> bool:
-        missing = runner.part.length - runner.meter.bytes_done
-        if missing <= 0:
+        if runner.has_received_all or (runner.race is not None and runner.race.is_won):
             return False
-        reserved = sum(each.race.reserved_bytes for each in self._running if each.race and each is not runner)
-        in_vain = self.extra_bytes + (runner.race.meter.bytes_done if runner.race else 0)
-        return not reserved + in_vain or reserved + in_vain + missing <= self._extra_allowed
+        reserved = sum(each.reserved_bytes for each in self._races if each is not runner.race)
+        given_up = runner.race.meter.bytes_received if runner.race is not None else 0
+        missing = runner.part.length - runner.meter.bytes_done
+        return self.extra_bytes + given_up + reserved + missing <= max(self._extra_allowed, runner.part.length)

@@ -199,16 +199,15 @@ class _PlainReply:
         head = self.head
         value: int | None = 0 if with_crc else None
         received = 0
-        meter.bytes_done = 0
+        meter.bytes_done = meter.bytes_received = 0
         writing: asyncio.Task[int | None] | None = None
         try:
             async with Deadline(self._silence_timeout) as deadline:
                 while received < head.length:
-                    chunks, size = await self._receive_hop(head.length - received, deadline)
+                    chunks, size = await self._receive_hop(head.length - received, deadline, meter)
                     if writing is not None:
                         value = await asyncio.shield(writing)
-                        meter.bytes_done = received
-                    writing = self._write(fd, chunks, head.start + received, value)
+                    writing = asyncio.ensure_future(self._write(fd, chunks, received, value, meter))
                     received += size
                     deadline.restart(self._silence_timeout)
                 if await self._read_any(deadline):
@@ -222,11 +221,10 @@ class _PlainReply:
                     writing.exception()  # retrieved: if it failed too, the first failure is the one that counts
                 if cancelled is not None:
                     raise cancelled
-        meter.bytes_done = received
         self.complete = True
         return value
 
-    async def _receive_hop(self, most: int, deadline: Deadline) -> tuple[list[bytes], int]:
+    async def _receive_hop(self, most: int, deadline: Deadline, meter: PartMeter) -> tuple[list[bytes], int]:
         chunks: list[bytes] = []
         size = 0
         while size < min(HOP_BYTES, most):
@@ -235,6 +233,7 @@ class _PlainReply:
                 raise ConnectionFailure("the body ended before its Content-Length")
             chunks.append(chunk)
             size += len(chunk)
+            meter.bytes_received += len(chunk)
         if size > most:
             raise BadReply("the body is longer than its Content-Length")
         return chunks, size
@@ -249,8 +248,14 @@ class _PlainReply:
         deadline.restart(self._silence_timeout)
         return chunk
 
-    def _write(self, fd: int, chunks: list[bytes], offset: int, value: int | None) -> asyncio.Task[int | None]:
-        return asyncio.ensure_future(file_work(lambda: write_hop(fd, chunks, offset, value), self._limiter))
+    async def _write(
+        self, fd: int, chunks: list[bytes], position: int, value: int | None, meter: PartMeter
+    ) -> int | None:
+        """Write what comes at a position of the body. It counts at once: the next hop may be long in coming."""
+        offset = self.head.start + position
+        value = await file_work(lambda: write_hop(fd, chunks, offset, value), self._limiter)
+        meter.bytes_done = position + sum(map(len, chunks))
+        return value
 
 
 def _check_sent(sent: bool) -> None:

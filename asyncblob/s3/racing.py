@@ -126,7 +126,7 @@ class Racing:
 
         Args:
             part: Which one.
-            meter: Counts what its own request has written.
+            meter: Counts what its own request has received and written.
             own: Makes that, and makes it again where that helps.
 
         Returns:
@@ -150,7 +150,9 @@ class Racing:
             del self._courses[runner]
             if course.second is not None:
                 course.second.cancel()
-            self._stragglers.end(runner, self._clock(), won_by_race=course.won is not None)
+            self._stragglers.end(runner, self._clock())
+            if course.won is not None:
+                self._stragglers.end_race(runner, course.won)
         if course.won is not None:
             # Cancelled or failed, its own request has ended: nothing else writes there any more.
             value = await self._take_over(part, course.won)
@@ -196,8 +198,10 @@ class Racing:
                         fd = await self._aside_fd()
                         length = runner.part.end - race.offset
                         await self._fetch_rest(start=race.offset, length=length, fd=fd, meter=race.meter)
-                        course.won = race
-                        course.own.cancel()
+                        if runner in self._courses:  # else its own request was done a moment ago
+                            race.is_won = True
+                            course.won = race
+                            course.own.cancel()
                 finally:
                     ticket.release()
         except (BlobError, RequestFailure, OSError) as error:
@@ -205,8 +209,8 @@ class Racing:
             _log.debug("a second request for a part of %r failed: %s", self._dest_path, error)
         finally:
             course.second = None
-            if course.won is None and runner.race is race:
-                self._stragglers.end_race(runner, won=False)
+            if not race.is_won:
+                self._stragglers.end_race(runner, race)
             course.second_ended.set()
 
     async def _aside_fd(self) -> int:

@@ -207,7 +207,7 @@ class FileSink:
     Args:
         fd: The file; its position is neither used nor changed.
         offset: Where the body goes, in bytes.
-        meter: Told how much was written.
+        meter: Told how much was received, and how much was written.
         checksum: Computes a checksum of the body.
 
     Attributes:
@@ -225,10 +225,11 @@ class FileSink:
         self.count = 0
         self.limit: int | None = None
         self.value = 0
-        meter.bytes_done = 0
+        meter.bytes_done = meter.bytes_received = 0
 
     def write(self, data: memoryview) -> None:
         """Write some more, but nothing beyond the limit: there, another part may be."""
+        self._meter.bytes_received = self.count + len(data)
         if self.limit is not None and self.count + len(data) > self.limit:
             raise ProtocolError(f"a body of more than {self.limit} bytes where none such may be")
         if self._checksum is not None:

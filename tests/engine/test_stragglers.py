@@ -15,6 +15,12 @@ MIB = 2**20
 LENGTH = 10 * MIB
 
 
+def receive(meter: PartMeter, size: int, *, written: int | None = None) -> None:
+    """So much has been received since the attempt began, and written, if no less is said."""
+    meter.bytes_received = size
+    meter.bytes_done = size if written is None else written
+
+
 def begin(stragglers: Stragglers, number: int, now: float = 0.0) -> Runner:
     return stragglers.begin(Part(number, (number - 1) * LENGTH, LENGTH), PartMeter(), now)
 
@@ -51,18 +57,18 @@ def test_nothing_is_known_before_a_part_is_done() -> None:
 
 
 def test_a_part_whose_bytes_are_all_there_is_not_raced() -> None:
-    """It only waits for its turn."""
+    """It only waits for its turn, or for the disk."""
     stragglers = with_typical(1.0)
     runner = begin(stragglers, 6)
-    runner.meter.bytes_done = LENGTH
+    receive(runner.meter, LENGTH, written=3 * MIB)
     assert stragglers.find(100.0) is None
 
 
 def test_a_race_begins_where_the_own_request_is() -> None:
-    """Only what is missing is asked for again."""
+    """Only what is missing in the file is asked for again."""
     stragglers = with_typical(1.0)
     runner = begin(stragglers, 6)
-    runner.meter.bytes_done = 3 * MIB
+    receive(runner.meter, 4 * MIB, written=3 * MIB)
     race = stragglers.start_race(runner, 5.0)
     assert race.offset == 5 * LENGTH + 3 * MIB
     assert race.reserved_bytes == 7 * MIB
@@ -74,15 +80,15 @@ def test_a_race_that_had_to_wait_fetches_what_is_missing_then() -> None:
     runner = begin(stragglers, 6)
     race = stragglers.start_race(runner, math.inf)
     assert stragglers.find(1_000.0) is None
-    runner.meter.bytes_done = 3 * MIB
+    receive(runner.meter, 3 * MIB)
     assert stragglers.begin_race(runner, race, 1_000.0)
     assert (race.offset, race.reserved_bytes) == (5 * LENGTH + 3 * MIB, 7 * MIB)
     assert stragglers.find(1_004.0) is None
     assert stragglers.find(1_004.1) is runner
-    runner.meter.bytes_done = 0  # it began anew
+    receive(runner.meter, 0)  # it began anew
     assert stragglers.begin_race(runner, race, 1_005.0)
     assert race.offset == 5 * LENGTH + 3 * MIB
-    runner.meter.bytes_done = LENGTH
+    receive(runner.meter, LENGTH, written=4 * MIB)
     assert not stragglers.begin_race(runner, race, 1_006.0)
 
 
@@ -94,7 +100,7 @@ def test_a_race_that_straggles_is_found_after_its_own_patience() -> None:
     assert stragglers.find(14.0) is None
     assert stragglers.find(14.1) is runner
     assert runner.race is race
-    stragglers.end_race(runner, won=False)
+    stragglers.end_race(runner, race)
     stragglers.start_race(runner, 20.0)
     assert stragglers.find(28.0) is None
     assert stragglers.find(28.1) is runner
@@ -104,16 +110,41 @@ def test_what_was_received_in_vain_is_counted() -> None:
     """Of a race that is won: what the own request has received since; of one that is lost: all."""
     stragglers = with_typical(1.0)
     won, lost = begin(stragglers, 6), begin(stragglers, 7)
-    won.meter.bytes_done = 4 * MIB
+    receive(won.meter, 4 * MIB)
     race = stragglers.start_race(won, 5.0)
-    won.meter.bytes_done = 5 * MIB
-    race.meter.bytes_done = 6 * MIB
-    stragglers.end(won, 6.0, won_by_race=True)
-    assert stragglers.extra_bytes == MIB
-    stragglers.start_race(lost, 6.0).meter.bytes_done = 2 * MIB
-    lost.meter.bytes_done = LENGTH
+    receive(won.meter, 6 * MIB, written=5 * MIB)
+    receive(race.meter, 6 * MIB)
+    race.is_won = True
+    stragglers.end(won, 6.0)
+    stragglers.end_race(won, race)
+    assert stragglers.extra_bytes == 2 * MIB
+    race = stragglers.start_race(lost, 6.0)
+    receive(lost.meter, LENGTH)
     stragglers.end(lost, 7.0)
-    assert stragglers.extra_bytes == 3 * MIB
+    receive(race.meter, 2 * MIB, written=MIB)  # until it has ended, which may be later
+    stragglers.end_race(lost, race)
+    assert stragglers.extra_bytes == 4 * MIB
+
+
+def test_what_a_race_may_still_receive_counts_until_it_has_ended() -> None:
+    """When its part is done before, its bytes are still reserved."""
+    stragglers = with_typical(1.0, parts=7)
+    first, second = begin(stragglers, 6), begin(stragglers, 7)
+    race = stragglers.start_race(first, 10.0)
+    stragglers.end(first, 11.0)
+    assert stragglers.find(12.0) is None
+    stragglers.end_race(first, race)
+    assert stragglers.find(12.0) is second
+
+
+def test_a_part_whose_race_is_won_is_not_raced_again() -> None:
+    """However long its own request takes to end."""
+    stragglers = with_typical(1.0)
+    runner = begin(stragglers, 6)
+    race = stragglers.start_race(runner, 10.0)
+    receive(race.meter, LENGTH)
+    race.is_won = True
+    assert stragglers.find(1_000.0) is None
 
 
 def test_one_part_may_always_be_raced() -> None:
@@ -121,27 +152,59 @@ def test_one_part_may_always_be_raced() -> None:
     stragglers = with_typical(1.0, parts=7)
     first, second = begin(stragglers, 6), begin(stragglers, 7)
     assert stragglers.find(10.0) is first
-    stragglers.start_race(first, 10.0)
+    race = stragglers.start_race(first, 10.0)
     assert stragglers.find(10.0) is None
-    stragglers.end(first, 11.0, won_by_race=True)
+    race.is_won = True
+    stragglers.end(first, 11.0)
+    stragglers.end_race(first, race)
     assert stragglers.find(11.0) is second
+
+
+def test_so_many_parts_are_raced_at_once_as_are_a_twentieth_of_the_object() -> None:
+    """Of a hundred parts, five."""
+    stragglers = with_typical(1.0, parts=100)
+    for number in range(6, 11):
+        runner = begin(stragglers, number)
+        assert stragglers.find(10.0) is runner
+        stragglers.start_race(runner, 10.0)
+    begin(stragglers, 11)
+    assert stragglers.find(10.0) is None
+
+
+def test_a_race_given_up_early_may_be_followed_by_another_one_within_one_part() -> None:
+    """Where a twentieth of the object is little, one part is what all races together may receive in vain."""
+    stragglers = with_typical(1.0, parts=7)
+    runner = begin(stragglers, 6)
+    receive(runner.meter, 2 * MIB)
+    race = stragglers.start_race(runner, 10.0)
+    receive(race.meter, 2 * MIB, written=MIB)
+    assert stragglers.find(100.0) is runner
+    stragglers.end_race(runner, race)
+    race = stragglers.start_race(runner, 100.0)
+    receive(race.meter, 1)
+    assert stragglers.find(1_000.0) is None
+    assert stragglers.extra_bytes == 2 * MIB
 
 
 @given(
     parts=st.integers(2, 60),
-    script=st.lists(st.tuples(st.integers(0, 59), st.floats(0, 1), st.floats(0, 1), st.booleans()), max_size=60),
+    script=st.lists(
+        st.tuples(st.integers(0, 59), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.booleans()), max_size=60
+    ),
 )
-def test_no_more_than_a_twentieth_is_received_twice(parts: int, script: list[tuple[int, float, float, bool]]) -> None:
+def test_no_more_than_a_twentieth_is_received_twice(
+    parts: int, script: list[tuple[int, float, float, float, bool]]
+) -> None:
     """Whatever the requests receive and whoever wins, beyond one part's worth no race begins that could cost more."""
     stragglers = Stragglers(parts * LENGTH)
     stragglers.end(begin(stragglers, 1), 1.0)
     runners = [begin(stragglers, number) for number in range(2, parts + 1)]
     now = 10.0
-    for which, own, other, ended in script:
+    for which, own, written, other, ended in script:
         now += 100.0
         while (found := stragglers.find(now)) is not None:
             if found.race is not None:
-                stragglers.end_race(found, won=False)
+                stragglers.end_race(found, found.race)
             stragglers.start_race(found, now)
         racing = [each for each in runners if each.race is not None]
         if not racing:
@@ -150,9 +213,15 @@ def test_no_more_than_a_twentieth_is_received_twice(parts: int, script: list[tup
         race = runner.race
         assert race is not None
         missing = LENGTH - runner.meter.bytes_done
-        race.meter.bytes_done = max(race.meter.bytes_done, int(other * race.reserved_bytes))
-        runner.meter.bytes_done += int(own * missing)
+        receive(race.meter, max(race.meter.bytes_received, int(other * race.reserved_bytes)), written=0)
+        receive(
+            runner.meter,
+            max(runner.meter.bytes_received, runner.meter.bytes_done + int(own * missing)),
+            written=runner.meter.bytes_done + int(own * written * missing),
+        )
         if ended:
             runners.remove(runner)
-            stragglers.end(runner, now, won_by_race=other > own)
+            race.is_won = other > own
+            stragglers.end(runner, now)
+            stragglers.end_race(runner, race)
     assert stragglers.extra_bytes <= max(LENGTH, parts * LENGTH * 0.05)
