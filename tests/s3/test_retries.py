@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from asyncblob import errors
+from asyncblob import Progress, errors
 from tests.s3.conftest import MIB, PART, THREE_PARTS, MakeFile, OpenStore
 from tests.s3.faults import was_kept
 from tests.support.fault_server import (
@@ -17,6 +18,7 @@ from tests.support.fault_server import (
     Hook,
     Reset,
     Response,
+    Stall,
     Status,
     internal_error,
     request_timeout,
@@ -97,6 +99,44 @@ async def test_slow_down_means_fewer_requests_at_once(
         assert budget.requests == 64
         assert min(allowed) <= 4
         assert min(allowed) < budget.requests_allowed < 64
+
+
+class Refused(Stall):
+    """A request to slow down, when a test says so."""
+
+    async def answer(self, exchange: Any) -> Response:
+        return slow_down().response(exchange.request)
+
+
+async def test_slow_down_is_shared_by_all_transfers_of_a_store(
+    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile
+) -> None:
+    """Of eight requests of two uploads in flight one is refused: from then on there are four, of both together."""
+    refused, own, others, later = Refused(), Stall("headers"), Stall("headers"), Stall("headers")
+    fault_server.fail("UploadPart", refused, when=lambda request: request.key == "told")
+    fault_server.fail("UploadPart", own, times=None, when=lambda request: request.key == "told")
+    fault_server.fail("UploadPart", others, times=4)
+    fault_server.fail("UploadPart", later, times=None)
+    path = make_file(5 * PART)
+    seen: list[Progress] = []
+    async with open_at(fault_server, concurrency=4) as store:
+        uploads = [
+            asyncio.create_task(store.upload(path, "told")),
+            asyncio.create_task(store.upload(path, "other", progress=seen.append)),
+        ]
+        await fault_server.wait_until(lambda server: server.in_flight("UploadPart") == 8)
+        refused.release()
+        await own.wait_reached(4)  # the one that was refused has come again
+        others.release()
+        async with asyncio.timeout(10):
+            while not seen or seen[-1].parts_done < 4:
+                await asyncio.sleep(0.01)
+        assert fault_server.in_flight("UploadPart") == 4
+        assert later.reached == 0
+        own.release()
+        later.release()
+        await asyncio.gather(*uploads)
+    assert await fault_server.get("told") == await fault_server.get("other") == path.read_bytes()
 
 
 async def test_an_outage_ends_in_one_typed_error(
