@@ -13,7 +13,6 @@ import json
 import os
 import resource
 import sys
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +55,6 @@ class Outcome:
 
     Attributes:
         ended: How often a transfer ended how: ``done``, or an error's type and text.
-        order: The transfers' names in the order of their ends: ``large-up-7``.
         memory_peak: Of the store's budget, in bytes, if it has one.
         grown_mib: By how much the resident memory's highest mark grew during the transfers.
         descriptors_peak: The most descriptors that were open when a transfer ended.
@@ -64,7 +62,6 @@ class Outcome:
     """
 
     ended: dict[str, int]
-    order: list[str]
     memory_peak: int
     grown_mib: float
     descriptors_peak: int
@@ -75,7 +72,6 @@ async def run(load: Load) -> Outcome:
     """Do it, and then a transfer in each direction, which must succeed."""
     directory = Path(load.directory)
     out = directory / "out"
-    order: list[str] = []
     before = _descriptors()
     peak = 0
 
@@ -83,17 +79,14 @@ async def run(load: Load) -> Outcome:
         nonlocal peak
         name = LARGE if number % load.large_every < 2 else SMALL
         options: Any = {"progress": _ignore if load.progress else None, "resume": load.resume}
-        work: Callable[[], Awaitable[Any]]
-        if number % 2:
-            direction, work = "up", lambda: store.upload(directory / name, f"up-{number}", **options)
-        else:
-            direction, work = "down", lambda: store.download(name, out / str(number), **options)
         try:
-            await work()
+            if number % 2:
+                await store.upload(directory / name, f"up-{number}", **options)
+            else:
+                await store.download(name, out / str(number), **options)
         except Exception as error:  # noqa: BLE001 - the parent looks at it
             return f"{type(error).__name__}: {error}"
         finally:
-            order.append(f"{name}-{direction}-{number}")
             peak = max(peak, _descriptors())
         return "done"
 
@@ -111,7 +104,6 @@ async def run(load: Load) -> Outcome:
             assert (budget.requests_held, budget.memory_held) == (0, 0)
     return Outcome(
         ended=dict(collections.Counter(ended)),
-        order=order,
         memory_peak=budget.memory_peak if budget is not None else 0,
         grown_mib=grown / 1024,
         descriptors_peak=peak,
