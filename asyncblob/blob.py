@@ -144,7 +144,7 @@ class PendingUpload:
     Attributes:
         key: The key, relative to the store.
         upload_id: The service's name of it.
-        begun: When it was begun: an aware datetime in UTC.
+        begun: When it was begun: an aware datetime in UTC; None: the service doesn't say.
         size: The bytes that were sent so far, as a journal on this machine tells; None: there is none.
         path: The file that is uploaded, as that journal tells; ``""``: there is none.
         resumable: Whether an upload of that file with ``resume=True`` would go on with it: there is a journal, and
@@ -154,7 +154,7 @@ class PendingUpload:
 
     key: str
     upload_id: str
-    begun: datetime
+    begun: datetime | None
     size: int | None = None
     path: str = ""
     resumable: bool = False

@@ -298,8 +298,8 @@ def abort(
 ) -> int:
     """End one multipart upload, or all of the store that are older than a given age; they can't be resumed then.
 
-    What an `upload --resume` of this machine is sending now is left alone. Others can't be seen: choose an age that no
-    upload takes.
+    What an `upload --resume` of this machine is sending now is left alone, and what the service doesn't date. Others
+    can't be seen: choose an age that no upload takes.
     """
     if bool(older_than) == bool(key) or bool(key) != bool(upload_id):
         raise typer.BadParameter("name one multipart upload, as KEY UPLOAD_ID, or all of an age, with --older-than")
@@ -307,29 +307,31 @@ def abort(
 
     async def body(blobs: Blob) -> tuple[dict[tuple[str, str], BlobError | None], list[PendingUpload]]:
         outcome: dict[tuple[str, str], BlobError | None] = {}
-        active: list[PendingUpload] = []
+        left: list[PendingUpload] = []
         if key:
             outcome[key, upload_id] = None
         else:
             async for upload in blobs.list_uploads():
-                if not _is_old(upload, age):
-                    continue
-                if upload.active and not force:
-                    active.append(upload)
-                else:
+                old = _is_old(upload, age)
+                if old and (force or not upload.active):
                     outcome[upload.key, upload.upload_id] = None
+                elif old or upload.begun is None:
+                    left.append(upload)
         for each in outcome:
             try:
                 await blobs.abort_upload(*each, force=force)
             except BlobError as error:
                 outcome[each] = error
-        return outcome, active
+        return outcome, left
 
     return session.perform("abort", body, lambda result: describe_aborts(*result))
 
 
 def _is_old(upload: PendingUpload, age: timedelta | None) -> bool:
-    return age is None or datetime.now(UTC) - upload.begun >= age
+    """Whether it surely is; of what the service doesn't date nobody knows."""
+    if not age:
+        return True
+    return upload.begun is not None and datetime.now(UTC) - upload.begun >= age
 
 
 def run(arguments: Sequence[str], guard: SignalGuard) -> int:

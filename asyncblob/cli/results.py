@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from asyncblob.blob import BlobStat, PendingUpload, TransferInfo
@@ -21,6 +21,10 @@ __all__ = [
     "describe_uploads",
     "write_result",
 ]
+
+
+_UNDATED = datetime.max.replace(tzinfo=UTC)
+"""Where what has no date is sorted to."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,15 +99,15 @@ def describe_removal(outcome: Mapping[str, Exception | None]) -> Result:
 
 
 def describe_uploads(uploads: Sequence[PendingUpload]) -> Result:
-    """Describe the multipart uploads that are alive, a line for each, the oldest first.
+    """Describe the multipart uploads that are alive, a line for each, the oldest first, those without a date last.
 
     Times are in ISO 8601, in UTC.
     """
     lines: list[str] = []
     objects: list[dict[str, object]] = []
-    for upload in sorted(uploads, key=lambda each: (each.begun, each.key)):
-        begun = _iso(upload.begun)
-        details = [f"begun {begun}"]
+    for upload in sorted(uploads, key=lambda each: (each.begun or _UNDATED, each.key)):
+        begun = _iso(upload.begun) if upload.begun is not None else None
+        details = [f"begun {begun or 'at a time that the service does not tell'}"]
         if upload.size is not None:
             details.append(f"{format_size(upload.size)} sent")
         if upload.active:
@@ -118,25 +122,34 @@ def describe_uploads(uploads: Sequence[PendingUpload]) -> Result:
     return Result(first, {"uploads": objects}, lines=tuple(others))
 
 
-def describe_aborts(outcome: Mapping[tuple[str, str], Exception | None], active: Sequence[PendingUpload]) -> Result:
+def describe_aborts(outcome: Mapping[tuple[str, str], Exception | None], left: Sequence[PendingUpload]) -> Result:
     """Describe what became of the multipart uploads that were to be ended.
 
     Args:
         outcome: For each key and upload id the error, or None if it is gone.
-        active: Those that were left alone, since they are being sent.
+        left: Those that were left alone, since they are being sent, or the service doesn't say when they were begun.
     """
     aborted = [each for each, error in outcome.items() if error is None]
     errors = tuple(error for error in outcome.values() if error is not None)
     line = f"aborted {' '.join(aborted[0])}" if len(aborted) == 1 else f"aborted {len(aborted)} multipart uploads"
-    lines = [f"left {each.key} {each.upload_id}, which is being sent now" for each in active]
+    lines = [
+        f"left {each.key} {each.upload_id}, "
+        + ("which is being sent now" if each.active else "of which the service doesn't say when it was begun")
+        for each in left
+    ]
     if aborted or not (errors or lines):
         lines.insert(0, line)
     fields = {
-        "aborted": [{"key": key, "upload_id": upload_id} for key, upload_id in aborted],
-        "active": [{"key": each.key, "upload_id": each.upload_id} for each in active],
+        "aborted": _named(aborted),
+        "active": _named((each.key, each.upload_id) for each in left if each.active),
+        "undated": _named((each.key, each.upload_id) for each in left if not each.active),
     }
     first, *others = lines or [""]
     return Result(first, fields, errors, tuple(others))
+
+
+def _named(uploads: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
+    return [{"key": key, "upload_id": upload_id} for key, upload_id in uploads]
 
 
 def _iso(time: datetime) -> str:

@@ -63,12 +63,12 @@ class ListedUpload:
     Attributes:
         key: The object's whole name.
         upload_id: The service's name of it.
-        initiated: When it was begun.
+        initiated: When it was begun; None: the service doesn't say.
     """
 
     key: str
     upload_id: str
-    initiated: datetime
+    initiated: datetime | None
 
 
 async def list_parts(context: StoreContext, key: str, upload_id: str, tally: Tally) -> dict[int, ListedPart]:
@@ -157,7 +157,7 @@ class UploadPages:
         if following in ({}, self._marker, self._earlier):
             raise BadReply("pages of ListMultipartUploads that lead nowhere")
         found = [
-            ListedUpload(each["Key"], each["UploadId"], time_of(each, "Initiated"))
+            ListedUpload(each["Key"], each["UploadId"], time_of(each, "Initiated") if each.get("Initiated") else None)
             for each in page.get("Uploads", [])
             if each.get("Key") and each.get("UploadId")
         ]

@@ -88,7 +88,7 @@ def test_abort_one(cli: Cli, store: FakeBlob) -> None:
     assert cli("abort", "a/old", "id-1").code == 3
     assert cli("abort", "new\nkey", "id-2", "--json") == (
         0,
-        '{"aborted": [{"key": "new\\nkey", "upload_id": "id-2"}], "active": []}\n',
+        '{"aborted": [{"key": "new\\nkey", "upload_id": "id-2"}], "active": [], "undated": []}\n',
         "",
     )
     assert store.forced == []
@@ -115,9 +115,32 @@ def test_abort_of_an_age_leaves_what_is_being_sent(cli: Cli, store: FakeBlob) ->
     assert json.loads(cli("abort", "--older-than", "24h", "--json").out) == {
         "aborted": [],
         "active": [{"key": "a/old", "upload_id": "id-1"}],
+        "undated": [],
     }
     assert cli("abort", "--older-than", "24h", "--force") == (0, "aborted a/old id-1\n", "")
     assert cli("abort", "--older-than", "24h") == (0, "aborted 0 multipart uploads\n", "")
+
+
+def test_what_is_not_dated_is_of_no_age(cli: Cli, store: FakeBlob) -> None:
+    """An upload of which the service doesn't say when it was begun is listed last, and ended only by name or by 0s."""
+    undated = PendingUpload("an/upload", "id-0", None)
+    store.uploads = [undated, OLD]
+    first, second = cli("uploads").out.splitlines()
+    assert first.startswith("a/old id-1 ")
+    assert second == "an/upload id-0 (begun at a time that the service does not tell)"
+    assert [each["begun"] for each in json.loads(cli("uploads", "--json").out)["uploads"]][1] is None
+    assert len(json.loads(cli("uploads", "--json", "--older-than", "1s").out)["uploads"]) == 1
+    assert cli("abort", "--older-than", "1s") == (
+        0,
+        "aborted a/old id-1\nleft an/upload id-0, of which the service doesn't say when it was begun\n",
+        "",
+    )
+    assert json.loads(cli("abort", "--older-than", "1s", "--json").out) == {
+        "aborted": [],
+        "active": [],
+        "undated": [{"key": "an/upload", "upload_id": "id-0"}],
+    }
+    assert cli("abort", "--older-than", "0s") == (0, "aborted an/upload id-0\n", "")
 
 
 @pytest.mark.parametrize(

@@ -280,6 +280,15 @@ async def test_a_date_that_is_none_is_a_typed_error(fault_server: FaultServer, o
             await ask(store, "ListMultipartUploads")
 
 
+async def test_an_upload_without_a_date_has_none(fault_server: FaultServer, open_at: OpenStore) -> None:
+    """Some look-alikes date no upload; a clean-up by age must not take it for an old one."""
+    undated = upload().replace("<Initiated>2026-01-01T00:00:00Z</Initiated>", "")
+    fault_server.fail("ListMultipartUploads", always(uploads_page(undated + upload("k2"))), times=None)
+    async with open_at(fault_server) as store:
+        dates = {each.key: each.begun async for each in store.list_uploads()}
+    assert dates == {"k": None, "k2": datetime(2026, 1, 1, tzinfo=UTC)}
+
+
 @pytest.mark.parametrize(("below", "keys"), [("", ["a", "b/c"]), ("b", ["b/c"]), ("/b", ["b/c"])])
 async def test_a_key_that_was_not_asked_for_is_left_out(
     fault_server: FaultServer,

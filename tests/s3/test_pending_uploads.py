@@ -49,6 +49,7 @@ async def test_all_are_listed(fault_server: FaultServer, open_at: OpenStore, mak
         assert [each.key async for each in store.list_uploads("b")] == ["b b", "b b"]
     assert found[3] == ours
     assert found[0] == PendingUpload("a", ids[0], found[0].begun)
+    assert found[0].begun is not None
     assert abs(datetime.now(UTC) - found[0].begun) < timedelta(hours=1)
     assert (ours.size, ours.path, ours.resumable, ours.active) == (2 * PART, str(path), True, False)
 
