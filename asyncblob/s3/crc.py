@@ -38,10 +38,10 @@ def encode(crc: int) -> str:
     return base64.b64encode(crc.to_bytes(_BYTES, "big")).decode()
 
 
-def decode(text: str) -> int | None:
-    """The CRC from a header; None if it is not one."""
+def decode(text: object) -> int | None:
+    """The CRC from a reply; None if it is not one: botocore makes a list of what a document says twice."""
     try:
-        raw = base64.b64decode(text, validate=True)
+        raw = base64.b64decode(text, validate=True) if isinstance(text, str) else b""
     except (binascii.Error, ValueError):
         return None
     return int.from_bytes(raw, "big") if len(raw) == _BYTES else None

@@ -66,6 +66,23 @@ async def test_truncated_xml_of_complete_counts_as_500(
     assert info.retries == 1
 
 
+async def test_a_reply_to_complete_that_says_a_thing_twice_is_one(
+    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile
+) -> None:
+    """The upload is complete all the same: what can't be understood counts as not said."""
+
+    def twice(response: Response) -> Response:
+        again = b"<ChecksumCRC64NVME>AAAAAAAAAAA=</ChecksumCRC64NVME></CompleteMultipartUploadResult>"
+        return Response(200, {}, bytes(response.body).replace(b"</CompleteMultipartUploadResult>", again))
+
+    fault_server.fail("CompleteMultipartUpload", Answer(twice))
+    path = make_file(THREE_PARTS)
+    async with open_at(fault_server) as store:
+        info = await store.upload(path, "k")
+    assert await fault_server.get("k") == path.read_bytes()
+    assert (info.retries, await fault_server.live_uploads()) == (0, [])
+
+
 @pytest.mark.parametrize("body", [b"", b"  \n"], ids=["empty", "white space"])
 async def test_an_empty_200_to_complete_is_no_success(
     fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile, body: bytes
