@@ -83,6 +83,7 @@ class Course:
         self.fetched.append((start, length))
         await self.before_fetch()
         os.pwrite(fd, self.data[start : start + length], start)
+        meter.bytes_received = meter.bytes_done = length
 
     async def begin(self) -> None:
         """The first part, which takes a second; then all have been begun, and time goes by."""
@@ -265,6 +266,60 @@ async def test_a_part_is_not_raced_while_it_is_taken_over(tmp_path: Path, monkey
         await asyncio.wait([watch])
     assert held == 1  # its own
     assert course.fetched == [(PART, PART)]
+
+
+async def test_a_part_whose_race_is_won_is_not_raced_again(tmp_path: Path) -> None:
+    """However long its own request takes to end; what that has received by then was in vain."""
+    meter = PartMeter()
+    go_on = asyncio.Event()
+
+    async def ends_slowly() -> None:
+        try:
+            await never()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await go_on.wait()
+            meter.bytes_received = 300
+
+    async with course_in(tmp_path) as course:
+        course.before_fetch = at_once
+        watch = asyncio.create_task(course.racing.watch())
+        part = asyncio.create_task(course.fetch(2, meter, ends_slowly))
+        await steps()
+        course.now += 10.0
+        await course.until(lambda: bool(course.fetched))
+        course.now += 1_000.0
+        await course.look_again()
+        go_on.set()
+        await part
+        watch.cancel()
+        await asyncio.wait([watch])
+    assert course.fetched == [(PART, PART)]
+    assert course.racing._stragglers.extra_bytes == 300
+
+
+async def test_a_race_that_is_done_after_the_own_request_has_lost(tmp_path: Path) -> None:
+    """It was asked to end when it had all; until it has ended, what it may receive is reserved, and then it counts."""
+    own_ends = asyncio.Event()
+
+    async def hear_nothing() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await never()
+
+    async with course_in(tmp_path) as course:
+        course.before_fetch = hear_nothing
+        watch = asyncio.create_task(course.racing.watch())
+        part = asyncio.create_task(course.fetch(2, PartMeter(), own_ends.wait))  # type: ignore[arg-type]  # nobody wants its result
+        await steps()
+        course.now += 10.0
+        await course.until(lambda: bool(course.fetched))
+        own_ends.set()
+        await part
+        await steps()
+        watch.cancel()
+        await asyncio.wait([watch])
+    stragglers = course.racing._stragglers
+    assert (stragglers.extra_bytes, stragglers._races) == (PART, set())
 
 
 async def test_an_unexpected_failure_of_a_race_is_no_group(tmp_path: Path) -> None:
