@@ -22,10 +22,12 @@ from benchmarks.runner import run_in_child
 from benchmarks.scenarios.bad_link import BadLink
 from benchmarks.servers.base import Server
 from benchmarks.servers.link.passage import Counts
+from benchmarks.servers.link.rules import MOST_BYTES_BEFORE_STALL
 from benchmarks.servers.link.start import LinkSettings
 from benchmarks.table import as_markdown
 from benchmarks.workbench import Sizes, Workbench
 
+MIB = 2**20
 SIZE = 100_000
 ENDPOINT = "http://127.0.0.1:9"
 TARGET = Target(f"s3://bucket?endpoint={ENDPOINT}&use_path_style=true", "bucket", "p", ENDPOINT, "", path_style=True)
@@ -47,8 +49,9 @@ def test_our_client_ends_where_connections_stall_and_the_scenario_says_how_many_
     assert not sample["has_failed"]
     assert sample["extra"]["stalled"] >= 1
     assert sample["extra"]["connections"] >= 3
-    # All of it came, with its heads, and none of it three times.
-    assert 100 < sample["extra"]["received"] < 300
+    # All of it came, with its heads. What may come again is what connections had brought that stalled, and one part.
+    again_bytes = sample["extra"]["stalled"] * MOST_BYTES_BEFORE_STALL + 5 * MIB
+    assert 100 < sample["extra"]["received"] <= 100 + 100 * again_bytes / (22 * MIB) + 1
     assert sample["set"]["time-outs"] == (
         "1 s for a reply's first byte, 1 s of silence, 8 attempts; what is slow at the end is raced"
     )
