@@ -24,6 +24,9 @@ from tests.support.invariants import no_leaks, temp_files
 
 __all__ = ["Round"]
 
+_LEAK_SECONDS = 10.0
+"""How long after a round something may still be open or under way."""
+
 _Start = Callable[[ProgressCallback | None], Awaitable[TransferInfo]]
 
 
@@ -44,7 +47,7 @@ class Round:
         backend.begin(plan, seed)
         with _errors_logged() as errors, self._lost_exceptions():
             try:
-                async with no_leaks(*servers, timeout_seconds=10):
+                async with no_leaks(*servers, timeout_seconds=_LEAK_SECONDS):
                     await self._transfers()
             except AssertionError as error:
                 self._violation(str(error))
