@@ -20,7 +20,7 @@ from tests.support.invariants import no_leaks, temp_files
 SCARCE = ("MemoryError", "RuntimeError: can't start new thread", "TransferError", "OSError: [Errno 12]")
 
 
-@pytest.mark.parametrize("place", ["wire", "plain", "local"], indirect=True)
+@pytest.mark.parametrize("place", ["wire", "plain", "local", "nsc"], indirect=True)
 async def test_an_address_space_that_is_almost_full(place: Place) -> None:
     """With room for a few threads' stacks or a few buffers, transfers end, each with success or with what was scarce.
 
