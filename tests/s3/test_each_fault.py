@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,8 +14,8 @@ from asyncblob import errors
 from tests.s3.conftest import PART, MakeFile, OpenStore
 from tests.s3.faults import was_kept
 from tests.support.fault_proxy import KINDS, FaultProxy, run_fault_proxy
-from tests.support.fault_proxy.random_faults import Situation
-from tests.support.fault_server import CONNECT, Close, Fault, FaultServer, Request, Reset, Stall
+from tests.support.fault_proxy.random_faults import ELSEWHERE, MOVED, Situation, signed_region
+from tests.support.fault_server import CONNECT, Close, Fault, FaultServer, Request, Reset, Stall, permanent_redirect
 from tests.support.invariants import no_leaks, temp_files
 from tests.support.weed import Weed
 
@@ -48,7 +49,9 @@ async def test_each_kind_of_fault_is_survived_or_told(
     prefix = weed.new_prefix()
     small, large = make_file(SMALL), make_file(PART + 1)
     usual = ("PutObject", "GetObject")
-    pairs = [(name, each) for name, kind in KINDS.items() for each in kind.operations or usual if each != CONNECT]
+    # A bucket that has moved has done so for all requests: a test of its own.
+    kinds = {name: kind for name, kind in KINDS.items() if name != MOVED}
+    pairs = [(name, each) for name, kind in kinds.items() for each in kind.operations or usual if each != CONNECT]
     async with open_at(weed, prefix) as store:
         await asyncio.gather(*(store.upload(small, f"{name}-{each}") for name, each in pairs))
     seen: set[tuple[str, str]] = set()
@@ -99,7 +102,53 @@ async def test_each_kind_of_fault_is_survived_or_told(
             await transfer(*pair)
     assert temp_files(tmp_path) == []
     assert await weed.live_uploads(prefix) == []
-    assert {name for name, _ in seen} >= {name for name, kind in KINDS.items() if CONNECT not in kind.operations}
+    assert {name for name, _ in seen} >= {name for name, kind in kinds.items() if CONNECT not in kind.operations}
+
+
+@pytest.mark.parametrize("early", [False, True], ids=["", "early"])
+async def test_a_bucket_that_has_moved_is_followed(
+    proxy: FaultProxy,
+    weed: Weed,
+    open_at: OpenStore,
+    make_file: MakeFile,
+    tmp_path: Path,
+    data_plane: str,
+    early: bool,
+) -> None:
+    """A bucket that is in another region from any request of bytes on is followed there, by all that is under way.
+
+    What was told so is signed anew for that region, once, and succeeds.
+    """
+    prefix = weed.new_prefix()
+    small, large = make_file(SMALL), make_file(PART + 1)
+    for operation in KINDS[MOVED].operations:
+        has_moved = False
+
+        def is_told(request: Request, moves_with: str = operation) -> bool:
+            nonlocal has_moved
+            has_moved = has_moved or request.operation == moves_with
+            return has_moved and signed_region(request) != ELSEWHERE
+
+        proxy.requests.clear()
+        rule = proxy.fail("*", permanent_redirect(ELSEWHERE, early=early), times=None, when=is_told)
+        path = large if operation == "UploadPart" else small
+        async with no_leaks(proxy), open_at(proxy, prefix) as store:
+            await store.upload(path, "k")
+            await store.download("k", tmp_path / "out")
+        rule.times = 0
+        assert (tmp_path / "out").read_bytes() == path.read_bytes()
+        assert await weed.get(f"{prefix}/k") == path.read_bytes()
+        told = collections.Counter(_identity(each) for each in proxy.requests if each.status == 301)
+        assert operation in {each for each, _, _ in told}
+        assert set(told.values()) == {1}
+        again = [each for each in proxy.requests if each.status != 301 and _identity(each) in told]
+        assert {_identity(each) for each in again} == set(told)
+        assert {signed_region(each) for each in again} == {ELSEWHERE}
+    assert await weed.live_uploads(prefix) == []
+
+
+def _identity(request: Request) -> tuple[str, int | None, str]:
+    return request.operation, request.part_number, request.headers.get("range", "")
 
 
 def _was_kept(proxy: FaultProxy, request: Request) -> bool:

@@ -152,7 +152,9 @@ class S3Backend:
     @staticmethod
     def _is_faulty(request: Request) -> bool:
         slow = (request.ended or time.monotonic()) - request.time > FIRST_BYTE_SECONDS / 2
-        return request.fault is not None or slow
+        # A bucket that has moved is followed, so it explains nothing.
+        redirected = getattr(request.fault, "code", None) == 301
+        return (request.fault is not None and not redirected) or slow
 
     def _was_written(self, key: str, began: float, ended: float) -> bool:
         return any(

@@ -27,7 +27,7 @@ from tests.soak.jobs import PART, Job, RoundPlan
 from tests.soak.report import Report
 from tests.soak.rounds import Round
 from tests.support.fault_proxy import FaultProxy, run_fault_proxy
-from tests.support.fault_server import FaultServer, access_denied
+from tests.support.fault_server import FaultServer, access_denied, permanent_redirect
 
 KEY = "key"
 SIZE = 100_000
@@ -296,15 +296,36 @@ async def test_a_multipart_upload_that_is_left_is_found(
 
     monkeypatch.setattr(multipart, "abort", forget)
     proxy.fail("UploadPart", access_denied(), times=None, when=lambda each: (each.part_number or 0) >= failing_part)
-    backend = S3Backend(proxy, "wire")
-    content = tmp_path / "content"
-    digest = write_source(content, KEY, 0, SIZE)
-    await fault_server.put(f"soak-wire/{KEY}", content.read_bytes())
-    backend.histories[KEY] = History()
-    backend.histories[KEY].shows(digest, time.monotonic())
-    report = Report(0)
-    plan = RoundPlan(0, "wire", 0.0, 1, 1, (job(upload=True, size=PART + 1), job(upload=False)), None)
-    await Round(plan, backend, tmp_path, report).run(0, [proxy])
+    report = await run_s3_round(proxy, fault_server, tmp_path, job(upload=True, size=PART + 1), job(upload=False))
     assert report.outcomes == {"wire upload": {"AccessDeniedError": 1}, "wire download": {"ok": 1}}
     (violation,) = report.violations
     assert found in violation
+
+
+@pytest.mark.usefixtures("aws_env")
+async def test_a_redirect_that_is_not_followed_is_found(
+    fault_server: FaultServer, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    """A bucket in another region explains no failure, as a fault otherwise does.
+
+    The wire asks the bucket where it is, and doesn't follow a redirect that the bucket knows nothing of.
+    """
+    proxy.fail("PutObject", permanent_redirect("eu-north-1"))
+    report = await run_s3_round(proxy, fault_server, tmp_path, job(upload=True), job(upload=True))
+    assert report.outcomes == {"wire upload": {"TransferError": 1, "ok": 1}}
+    (violation,) = report.violations
+    assert "no fault explains that" in violation
+    assert "PermanentRedirect" in violation
+
+
+async def run_s3_round(proxy: FaultProxy, service: FaultServer, directory: Path, *jobs: Job) -> Report:
+    """Run a round on the wire; the key has a content already."""
+    backend = S3Backend(proxy, "wire")
+    content = directory / "content"
+    digest = write_source(content, KEY, 0, SIZE)
+    await service.put(f"soak-wire/{KEY}", content.read_bytes())
+    backend.histories[KEY] = History()
+    backend.histories[KEY].shows(digest, time.monotonic())
+    report = Report(0)
+    await Round(RoundPlan(0, "wire", 0.0, 1, 1, jobs, None), backend, directory, report).run(0, [proxy])
+    return report

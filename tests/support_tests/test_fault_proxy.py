@@ -10,6 +10,7 @@ import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.support.fault_proxy import KINDS, FaultProxy, RandomFaults, run_fault_proxy
+from tests.support.fault_proxy.random_faults import ELSEWHERE, MOVED
 from tests.support.fault_server import (
     CONNECT,
     Close,
@@ -137,10 +138,14 @@ def _request(operation: str, sequence: int, **headers: str) -> Request:
     )
 
 
+def _signed_for(region: str) -> dict[str, str]:
+    return {"authorization": f"AWS4-HMAC-SHA256 Credential=KEY/20261124/{region}/s3/aws4_request, SignedHeaders=host"}
+
+
 def test_a_seed_decides_which_request_meets_what() -> None:
     """The same requests meet the same kinds under the same seed; every kind comes up, at about the rate asked for."""
     operations = ["GetObject", "PutObject", "UploadPart", "CompleteMultipartUpload", "HeadObject"]
-    headers = {"range": "bytes=0-99", "content-length": "100"}
+    headers = {"range": "bytes=0-99", "content-length": "100", **_signed_for(ELSEWHERE)}
     requests = [(each, _request(each, number, **headers)) for number, each in enumerate(operations * 1000)]
 
     def choose(seed: int) -> list[str]:
@@ -160,12 +165,28 @@ def test_a_seed_decides_which_request_meets_what() -> None:
     assert 0.45 < first.count("") / len(first) < 0.55
 
 
+def test_a_bucket_moves_once_and_for_all() -> None:
+    """From the first redirect on, whoever signs for the old region is told of the new one, and nobody else is."""
+    faults = RandomFaults(1, 1.0, stall_seconds=1.0)
+    number = 0
+    while not faults.counts[MOVED]:
+        faults("GetObject", _request("GetObject", number, **_signed_for("us-east-1")))
+        number += 1
+    for each in ("GetObject", "HeadBucket", "CreateMultipartUpload"):
+        fault = faults(each, _request(each, number, **_signed_for("us-east-1")))
+        assert isinstance(fault, Status)
+        assert (fault.code, fault.headers) == (301, {"x-amz-bucket-region": ELSEWHERE})
+    for again in range(1000):
+        faults("GetObject", _request("GetObject", number + again, **_signed_for(ELSEWHERE)))
+    assert faults.counts[MOVED] == 4
+
+
 def test_no_fault_makes_what_is_large_slow_for_minutes() -> None:
     """A GET without a range may bring megabytes: no kind sends those in crumbs, which nobody could tell from a hang."""
     faults = RandomFaults(1, 1.0, stall_seconds=1.0)
     steps = []
     for number in range(2000):
-        fault = faults("GetObject", _request("GetObject", number))
+        fault = faults("GetObject", _request("GetObject", number, **_signed_for(ELSEWHERE)))
         steps += [getattr(fault, "bytes_per_step", getattr(fault, "size", None))]
     assert faults.counts["reply trickled"] > 10
     assert faults.counts["in pieces"] > 10

@@ -28,13 +28,19 @@ from tests.support.fault_server import (
     expired_token,
     internal_error,
     invalid_range,
+    permanent_redirect,
     precondition_failed,
     request_timeout,
     slow_down,
     time_too_skewed,
 )
 
-__all__ = ["KINDS", "RandomFaults"]
+__all__ = ["ELSEWHERE", "KINDS", "MOVED", "RandomFaults", "signed_region"]
+
+MOVED = "301 to another region"
+"""From the first request that meets it on, the bucket is in another region: all that is signed for the old is told."""
+
+ELSEWHERE = "eu-north-1"
 
 SKEW_SECONDS = 3000.0
 DELAY_SECONDS = 0.3
@@ -105,6 +111,7 @@ class Kind:
 
 _SENDING = ("PutObject", "UploadPart")
 _GET = ("GetObject",)
+_DATA = (*_SENDING, *_GET)
 _COMPLETE = ("CompleteMultipartUpload",)
 
 KINDS: Mapping[str, Kind] = {
@@ -148,6 +155,7 @@ KINDS: Mapping[str, Kind] = {
     "416": Kind(lambda _: invalid_range(), _GET),
     "wrong Content-Range": Kind(lambda s: WrongContentRange(s.dice.choice([-1, 1])), _GET, ranged=True, weight=4),
     "no Content-Range": Kind(lambda _: NoContentRange(), _GET, ranged=True),
+    MOVED: Kind(lambda s: permanent_redirect(ELSEWHERE, early=s.dice.random() < 0.5), _DATA),
     "changed ETag": Kind(lambda _: ChangedETag(), (*_GET, "HeadObject")),
 }
 
@@ -155,7 +163,8 @@ KINDS: Mapping[str, Kind] = {
 class RandomFaults:
     """Chooses a fault for one request in so many. To be set as `FaultProxy.choose`.
 
-    The choice for the n-th request of a kind (operation, key, part or range) is the same whatever runs beside it.
+    The choice for the n-th request of a kind (operation, key, part or range) is the same whatever runs beside it, but
+    that from the moment on when the bucket has moved, which it does once, all who don't know yet are told.
 
     Attributes:
         counts: How often each kind was chosen.
@@ -170,6 +179,7 @@ class RandomFaults:
         self._per_connection: collections.Counter[int] = collections.Counter()
         self.counts: collections.Counter[str] = collections.Counter()
         self.connection_times: list[float] = []
+        self._moved = False
 
     def __call__(self, operation: str, request: Request | None) -> Fault | None:
         identity = (operation, *_identity(request))
@@ -179,15 +189,26 @@ class RandomFaults:
             kept = self._per_connection[request.connection_id] > 0
             self._per_connection[request.connection_id] += 1
         dice = random.Random(f"{self._seed} {identity} {self._seen[identity]}")
-        if dice.random() >= self._rate:
-            return None
         situation = Situation(dice, request, self._stall_seconds, _size(request), _is_open_ended(request))
-        fitting = [name for name, kind in KINDS.items() if _fits(kind, operation, request, situation.size, kept)]
-        (name,) = dice.choices(fitting, [KINDS[each].weight for each in fitting])
+        if self._moved and request is not None and signed_region(request) != ELSEWHERE:
+            name = MOVED
+        elif dice.random() >= self._rate:
+            return None
+        else:
+            fitting = [name for name, kind in KINDS.items() if _fits(kind, operation, request, situation.size, kept)]
+            if self._moved and MOVED in fitting:
+                fitting.remove(MOVED)
+            (name,) = dice.choices(fitting, [KINDS[each].weight for each in fitting])
+        self._moved = self._moved or name == MOVED
         self.counts[name] += 1
         if request is None:
             self.connection_times.append(time.monotonic())
         return KINDS[name].make(situation)
+
+
+def signed_region(request: Request) -> str:
+    """The region that a request's signature is for."""
+    return request.headers.get("authorization", "").partition("/s3/aws4_request")[0].rpartition("/")[2]
 
 
 def _identity(request: Request | None) -> tuple[str, ...]:

@@ -77,10 +77,10 @@ def no_such_upload() -> Status:
     return Status(404, "NoSuchUpload", "The specified multipart upload does not exist.")
 
 
-def permanent_redirect(region: str) -> Status:
+def permanent_redirect(region: str, *, early: bool = False) -> Status:
     """301 PermanentRedirect, the bucket's region in a header."""
     message = "The bucket you are attempting to access must be addressed using the specified endpoint."
-    return Status(301, "PermanentRedirect", message, headers={"x-amz-bucket-region": region})
+    return Status(301, "PermanentRedirect", message, headers={"x-amz-bucket-region": region}, early=early)
 
 
 def authorization_malformed(region: str) -> Status:
