@@ -155,7 +155,7 @@ KINDS: Mapping[str, Kind] = {
     "416": Kind(lambda _: invalid_range(), _GET),
     "wrong Content-Range": Kind(lambda s: WrongContentRange(s.dice.choice([-1, 1])), _GET, ranged=True, weight=4),
     "no Content-Range": Kind(lambda _: NoContentRange(), _GET, ranged=True),
-    MOVED: Kind(lambda s: permanent_redirect(ELSEWHERE, early=s.dice.random() < 0.5), _DATA),
+    MOVED: Kind(lambda s: permanent_redirect(ELSEWHERE, early=s.dice.random() < 0.5), _DATA, weight=6),
     "changed ETag": Kind(lambda _: ChangedETag(), (*_GET, "HeadObject")),
 }
 
