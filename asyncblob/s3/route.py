@@ -12,7 +12,6 @@ import os
 import re
 import ssl
 import sys
-from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,11 +19,13 @@ from urllib.parse import urlsplit
 
 import anyio
 
+from asyncblob.engine.retry import Decision
 from asyncblob.engine.threads import run_in_thread
 from asyncblob.errors import CredentialsError
 from asyncblob.s3.connection import Connection
 from asyncblob.s3.deadline import Deadline
-from asyncblob.s3.failures import ConnectionFailure, RequestFailure
+from asyncblob.s3.failures import ConnectionFailure, RequestFailure, ServiceFailure
+from asyncblob.s3.judge import judge
 from asyncblob.s3.options import Options
 from asyncblob.s3.translation import translated
 from asyncblob.wire.pool import Origin
@@ -125,6 +126,9 @@ class RouteFinder:
         """Let botocore find out where the bucket is; whether that is elsewhere than where a request has failed.
 
         Several may fail side by side: one of them looks, and the others see what it has found.
+
+        Raises:
+            ServiceFailure: The bucket can't be asked just now.
         """
         async with self._following:
             if self._route is failed:
@@ -137,12 +141,21 @@ class RouteFinder:
             return _is_elsewhere(after, failed)
 
     async def _ask_for_bucket(self) -> None:
-        """Send a HeadBucket: whatever it answers, botocore has followed a redirect before."""
+        """Send a HeadBucket: whatever it answers, botocore has followed a redirect before.
+
+        Raises:
+            ServiceFailure: It is too busy to answer, or has failed; the redirected request is to be made again.
+        """
         options = self._options
-        with suppress(RequestFailure):
+        try:
             async with Deadline(options.connect_timeout + options.first_byte_timeout):
                 with translated():
                     await self._connection.client.head_bucket(Bucket=options.bucket)
+        except ServiceFailure as failure:
+            if judge(failure, bucket=options.bucket).decision is not Decision.FAIL:
+                raise
+        except RequestFailure:
+            pass  # who redirects has answered just now, and names the region in what the caller gets
 
     async def _find(self, client: Any) -> Route:
         reason = self._static_reason(client)

@@ -22,6 +22,7 @@ from tests.support.fault_server import (
     Status,
     authorization_malformed,
     permanent_redirect,
+    slow_down,
 )
 
 # Endpoints
@@ -237,6 +238,23 @@ async def test_a_service_that_is_silent_about_the_bucket_s_region_is_not_waited_
         async with asyncio.timeout(10):
             with pytest.raises(errors.TransferError, match="PermanentRedirect"):
                 await store.upload(make_file(10), "k")
+
+
+async def test_a_bucket_that_is_too_busy_to_say_where_it_is_is_asked_again(
+    fault_server: FaultServer, open_at: OpenStore, make_file: MakeFile
+) -> None:
+    """A 503 to the HeadBucket by which the wire finds the region is tried again, as it is to any other request."""
+    fault_server.fail("HeadBucket", slow_down())
+    fault_server.fail(
+        "*",
+        permanent_redirect("eu-north-1"),
+        times=None,
+        when=lambda each: "/us-east-1/s3/" in each.headers["authorization"],
+    )
+    path = make_file(10)
+    async with open_at(fault_server) as store:
+        await store.upload(path, "k")
+    assert await fault_server.get("k") == path.read_bytes()
 
 
 async def test_a_bare_400_to_head_is_followed(fault_server: FaultServer, open_at: OpenStore) -> None:
