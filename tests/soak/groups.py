@@ -36,14 +36,12 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "reply trickled",
         "in pieces",
     ),
-    "500, 503 SlowDown, RequestTimeout, ExpiredToken, a clock that is off, a bucket that has moved to another region, "
-    "an error inside a 200": (
+    "500, 503 SlowDown, RequestTimeout, ExpiredToken, a clock that is off, an error inside a 200": (
         "500",
         "503 SlowDown",
         "400 RequestTimeout",
         "400 ExpiredToken",
         "403 RequestTimeTooSkewed",
-        "301 to another region",
         "200 with an error",
     ),
     "409, 412, 416, a wrong or missing Content-Range, another ETag between parts": (
@@ -54,6 +52,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "no Content-Range",
         "changed ETag",
     ),
+    "301: the bucket has moved to another region": ("301 to another region",),
     "one byte flipped on the way up or down": (
         "byte flipped on the way up",
         "byte flipped on the way down",

@@ -6,6 +6,8 @@ import collections
 import dataclasses
 import json
 
+from tests.soak.groups import by_group
+
 __all__ = ["Report"]
 
 _MB = 1_000_000
@@ -71,6 +73,9 @@ class Report:
             [name, *(str(self.faults[plane][name]) for plane in planes)]
             for name in sorted({name for each in self.faults.values() for name in each})
         ]
+        sums = {plane: by_group(self.faults[plane]) for plane in planes}
+        groups = [["faults in groups", *planes]]
+        groups += [[group, *(str(sums[plane][group]) for plane in planes)] for group in by_group({})]
         cancellations = [["cancelled by", ""], *([way, str(n)] for way, n in sorted(self.cancellations.items()))]
         others = [
             ["seed", str(self.seed)],
@@ -85,7 +90,7 @@ class Report:
             ["downloads without a checksum", str(self.unverified)],
             ["violations", str(len(self.violations))],
         ]
-        tables = [_table(each) for each in (rows, faults, cancellations, [["", ""], *others])]
+        tables = [_table(each) for each in (rows, faults, groups, cancellations, [["", ""], *others])]
         return "\n\n".join([*tables, *(f"VIOLATION: {each}" for each in self.violations)])
 
 
